@@ -1,0 +1,87 @@
+# Everything one does with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+MEMBERS := libs/shared_store libs/service_kit services/auth-api services/mailer services/key-rotator launcher
+EDITABLE := $(addprefix -e ,$(MEMBERS))
+SERVICES := auth-api mailer key-rotator
+# Where a service that runs alone finds Redis and its settings (BROKER_*); see docs/debugging.md.
+ARGS ?=
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# --- install ---------------------------------------------------------------------------------------------------
+
+$(BIN)/uv: requirements/bootstrap.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+.venv/.installed: $(BIN)/uv requirements/launcher.txt $(addsuffix /pyproject.toml,$(MEMBERS))
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/launcher.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements/dev.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: install
+install: .venv/.installed  ## Install the four commands into .venv/bin
+
+.PHONY: install-dev
+install-dev: .venv/.installed-dev  ## The same with everything that tests and checks need
+
+.PHONY: system-packages
+system-packages:  ## Install what tests need from Debian's packages (as root): Redis 7, Chromium
+	@command -v redis-server chromium >/dev/null && [ "$$(command -v redis-server chromium | wc -l)" = 2 ] || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server chromium; }
+
+# --- run -------------------------------------------------------------------------------------------------------
+
+.PHONY: run
+run: install  ## Start everything with an inbox and a demo site, and print what to open
+	@exec $(BIN)/portier-broker demo $(ARGS)
+
+.PHONY: $(SERVICES)
+$(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_REDIS_URL, with readable logs
+	@exec $(BIN)/$@ run --debug $(ARGS)
+
+# --- test ------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: install-dev  ## Every test that needs no container engine
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: install-dev  ## Lint, types, layers, lock files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(MEMBERS) tests bench
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory lock OUT=.venv/locks
+	diff -r -x build.in requirements .venv/locks
+
+.PHONY: format
+format: install-dev  ## Rewrite the source in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- lock files ------------------------------------------------------------------------------------------------
+
+OUT := requirements
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  $(foreach m,shared-store service-kit auth-api mailer key-rotator portier-broker,--no-emit-package $(m)) \
+  --custom-compile-command 'make lock'
+
+.PHONY: lock
+lock: $(BIN)/uv  ## Compile the hash-locked requirements anew, keeping versions that still fit
+	@mkdir -p $(OUT) && { [ $(OUT) = requirements ] || cp requirements/*.txt $(OUT)/; }
+	echo uv | $(COMPILE) - -o $(OUT)/bootstrap.txt
+	$(COMPILE) requirements/build.in -o $(OUT)/build.txt
+	$(COMPILE) launcher/pyproject.toml requirements/build.in -o $(OUT)/launcher.txt
+	for s in $(SERVICES); do $(COMPILE) services/$$s/pyproject.toml -c $(OUT)/launcher.txt -o $(OUT)/$$s.txt || exit; done
+	$(COMPILE) --group dev -c $(OUT)/launcher.txt -o $(OUT)/dev.txt
