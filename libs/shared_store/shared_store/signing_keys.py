@@ -131,9 +131,7 @@ def _read_block(position: int, section: str, block: str) -> SigningKey | Unreada
 
 def _load_private_key(section: str, block: str) -> PrivateKey:
     if section not in _READABLE_SECTIONS:
-        raise UnreadableKeyError(
-            f"a section {section} is not a private key; export it as unencrypted PKCS#8 or PKCS#1"
-        )
+        raise UnreadableKeyError(f"a section {section} is not a private key; export it as unencrypted PKCS#8 or PKCS#1")
     try:
         private_key = serialization.load_pem_private_key(block.encode(), password=None)
     except TypeError:
@@ -164,9 +162,7 @@ def _ed25519_jwk(private_key: Ed25519PrivateKey) -> dict[str, str]:
 
 
 def _pkcs8(private_key: PrivateKey, encoding: serialization.Encoding) -> bytes:
-    return private_key.private_bytes(
-        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return private_key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _big_endian(number: int) -> bytes:

@@ -89,9 +89,7 @@ def test_fingerprint_is_the_digest_of_the_der(ed_key: SigningKey) -> None:
     assert fingerprint(ed_key) == "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
-def test_several_blocks_are_read_in_order_and_text_between_is_ignored(
-    rsa_key: SigningKey, ed_key: SigningKey
-) -> None:
+def test_several_blocks_are_read_in_order_and_text_between_is_ignored(rsa_key: SigningKey, ed_key: SigningKey) -> None:
     text = f"# first\r\n{ed_key.private_pem}\nsome words\n{_pkcs1(rsa_key)}trailing"
     assert parse_pem(text) == [ed_key, rsa_key]
     assert parse_pem(text.replace("\n", "\r\n")) == [ed_key, rsa_key]
@@ -116,9 +114,7 @@ def test_a_block_without_end_does_not_swallow_the_next(ed_key: SigningKey) -> No
     assert second == ed_key
 
 
-def _other_pem(
-    private_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None
-) -> str:
+def _other_pem(private_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:
     protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
     layout = serialization.PrivateFormat.PKCS8
     if password:

@@ -1,0 +1,70 @@
+"""What is sent to Redis: single commands, scripts, and calls made of them.
+
+A module of the store gives `Call`s; `Store.run` sends one and `Store.run_all` several in one round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Generic, TypeAlias, TypeVar
+
+Value: TypeAlias = str | bytes | int
+Reply: TypeAlias = Any  # what the server answered: bytes, int, None or a list of these
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script of this package, by the name of its file."""
+
+    name: str
+    text: str = field(repr=False)
+    sha: str = field(repr=False)
+
+    def __call__(self, keys: Sequence[str], *args: Value) -> Command:
+        """Give the command that runs this script on these keys."""
+        return Command(("EVALSHA", self.sha, len(keys), *keys, *args), script=self)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, as words; `script` is set where it runs one that the server may not have loaded."""
+
+    words: tuple[Value, ...]
+    script: Script | None = None
+
+    def with_script_text(self) -> Command:
+        """Give the same command carrying the script's text, for a server that has not seen it (NOSCRIPT)."""
+        if self.script is None:
+            return self
+        return Command(("EVAL", self.script.text, *self.words[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """Commands that go together, and how their replies become a value.
+
+    Every call may be sent twice (the reply to the first may be lost), so it has to come to the same end and the same
+    answer both times.
+    """
+
+    commands: tuple[Command, ...]
+    decode: Callable[[list[Reply]], T]
+
+
+def load_script(name: str) -> Script:
+    """Read a script that is part of this package."""
+    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def command(*words: Value) -> Command:
+    """Give a plain command."""
+    return Command(words)
+
+
+def nothing(_replies: list[Reply]) -> None:
+    """Decode a reply that says nothing."""

@@ -1,0 +1,148 @@
+"""Key sets: the signing keys of one algorithm, with a version that only grows.
+
+Who may sign from when to when is key-rotator's rule; here it is written so that no late writer can undo a newer
+state, and read so that what is not a key set is told as such.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared_store.commands import Call, Reply, load_script
+from shared_store.errors import CorruptRecord, KeySetConflict
+from shared_store.keyspace import KEY_SET, KEYS_UPDATED_CHANNEL
+from shared_store.logins import new_operation_id
+from shared_store.sealing import Sealer
+from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableKeyError, load_pem
+
+_LOAD = load_script("load_key_set")
+_SWAP = load_script("swap_key_set")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKey:
+    """A signing key and its times, Unix seconds of the server's clock.
+
+    It signs from `signs_from` to `signs_until` (planned, for a next key), and stays published until
+    `published_until` once it is retired.
+    """
+
+    key: SigningKey
+    published_since: float
+    signs_from: float
+    signs_until: float
+    published_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one algorithm: one signs, one is published ahead, the retired ones are published on."""
+
+    alg: SigningAlg
+    version: int
+    current: PublishedKey
+    next: PublishedKey
+    previous: tuple[PublishedKey, ...] = ()
+    sealed_as_configured: bool = field(default=True, compare=False)
+
+    def published(self) -> Iterator[PublishedKey]:
+        """Give the keys of keys.json in their order: the signing one, the next, the retired."""
+        yield self.current
+        yield self.next
+        yield from self.previous
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKeySet:
+    """A key set as it lies in Redis (None: there is none) and the server's time in Unix seconds."""
+
+    key_set: KeySet | None
+    time: float
+
+
+class KeySets:
+    """Reads and writes key sets, sealing private keys at rest."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def load(self, alg: SigningAlg) -> Call[LoadedKeySet]:
+        """Read a key set.
+
+        Raises:
+            CorruptRecord: what lies there is not a key set.
+            SealError: a key is sealed under a key-encryption key that is not configured.
+        """
+
+        def decode(replies: list[Reply]) -> LoadedKeySet:
+            seconds, microseconds, version, *roles = replies[0]
+            now = int(seconds) + int(microseconds) / 1_000_000
+            return LoadedKeySet(None if version is None else self._read(alg, version, roles), now)
+
+        return Call((_LOAD([KEY_SET.key(alg=alg)]),), decode)
+
+    def replace(self, key_set: KeySet, *, expected_version: int) -> Call[None]:
+        """Write a key set if the one in Redis still has the expected version (0: there is none).
+
+        Raises:
+            KeySetConflict: another rotator wrote first.
+        """
+        if key_set.version <= expected_version:
+            raise ValueError("a key set's version only grows")
+
+        def decode(replies: list[Reply]) -> None:
+            if not replies[0]:
+                raise KeySetConflict(f"another key-rotator changed the {key_set.alg} keys first; read them again")
+
+        words = (
+            str(expected_version),
+            str(key_set.version),
+            self._write(key_set.alg, key_set.current),
+            self._write(key_set.alg, key_set.next),
+            "[" + ",".join(self._write(key_set.alg, key) for key in key_set.previous) + "]",
+            new_operation_id(),
+            KEYS_UPDATED_CHANNEL,
+        )
+        return Call((_SWAP([KEY_SET.key(alg=key_set.alg)], *words),), decode)
+
+    def _read(self, alg: SigningAlg, version: bytes, roles: list[Any]) -> KeySet:
+        try:
+            current, following, previous = (json.loads(role) for role in roles)
+            sealed = [self._sealer.is_current(key["private"]) for key in (current, following, *previous)]
+            return KeySet(
+                alg=alg,
+                version=int(version),
+                current=self._read_key(alg, current),
+                next=self._read_key(alg, following),
+                previous=tuple(self._read_key(alg, key) for key in previous),
+                sealed_as_configured=all(sealed),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptRecord(f"the {alg} key set in Redis can't be read: restore or import the keys") from error
+
+    def _read_key(self, alg: SigningAlg, values: dict[str, Any]) -> PublishedKey:
+        key = load_pem(self._sealer.open(values["private"], context=f"{alg}:{values['kid']}"))
+        if key.kid != values["kid"] or key.alg != alg:
+            raise UnreadableKeyError("the key is not the one that its record names")
+        return PublishedKey(
+            key=key,
+            published_since=float(values["published_since"]),
+            signs_from=float(values["signs_from"]),
+            signs_until=float(values["signs_until"]),
+            published_until=float(values["published_until"]),
+        )
+
+    def _write(self, alg: SigningAlg, published: PublishedKey) -> str:
+        return json.dumps(
+            {
+                "kid": published.key.kid,
+                "private": self._sealer.seal(published.key.private_pem, context=f"{alg}:{published.key.kid}"),
+                "published_since": published.published_since,
+                "signs_from": published.signs_from,
+                "signs_until": published.signs_until,
+                "published_until": published.published_until,
+            }
+        )

@@ -1,0 +1,168 @@
+"""Every key and channel that this project has in Redis. Nothing else in the tree spells one.
+
+What stands in braces inside a key is its hash tag: keys with the same tag lie in one slot of a Cluster, so one
+script may touch them together. `docs/redis-keys.md` is made from this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPattern:
+    """One kind of key: how it is spelled, what lies there, for how long, whose it is.
+
+    `ttl` is text for people; None means that the key never expires, and then `why` says what bounds it.
+    """
+
+    pattern: str
+    type: str
+    ttl: str | None
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    why: str
+
+    def key(self, **parts: str | int) -> str:
+        """Spell one key of this kind."""
+        return self.pattern.format(**parts)
+
+
+LOGIN: Final = KeyPattern(
+    pattern="login:{{{session}}}",
+    type="HASH",
+    ttl="session_ttl; 30 s once consumed",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="A login in flight. Once consumed it stays for a moment: a command sent again gets the same answer.",
+)
+AUTH_CODE: Final = KeyPattern(
+    pattern="authcode:{{{digest}}}",
+    type="HASH",
+    ttl="auth_code_ttl; 30 s once redeemed",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="What an authorization code stands for, under the code's SHA-256.",
+)
+ACCESS_TOKEN: Final = KeyPattern(
+    pattern="access:{{{digest}}}",
+    type="HASH",
+    ttl="token_ttl",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="What userinfo tells, beside the code it came from: a code presented twice takes its access token along.",
+)
+LIMIT: Final = KeyPattern(
+    pattern="limit:{{{digest}}}",
+    type="STRING",
+    ttl="the limit's window",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="A counter, under a digest of limit and values: no address and no network lies in Redis for it.",
+)
+FETCH: Final = KeyPattern(
+    pattern="fetch:{{{digest}}}",
+    type="HASH",
+    ttl="from the response, bounded",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="A document of another server, or the fact that fetching it failed, under the URL's digest.",
+)
+LOCK: Final = KeyPattern(
+    pattern="lock:{{{name}}}",
+    type="STRING",
+    ttl="10 to 30 s",
+    writers=("auth-api", "mailer", "key-rotator"),
+    readers=("auth-api", "mailer", "key-rotator"),
+    why="The owner's token. Guards work, never truth: what is written under it is written with a version check.",
+)
+KEY_SET: Final = KeyPattern(
+    pattern="keys:{{{alg}}}",
+    type="HASH",
+    ttl=None,
+    writers=("key-rotator",),
+    readers=("auth-api", "key-rotator"),
+    why="The signing keys of one algorithm and their version. Losing them would break every relying party's cache.",
+)
+MAIL_READY: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:ready",
+    type="LIST",
+    ttl=None,
+    writers=("auth-api", "mailer"),
+    readers=("mailer",),
+    why="Ids of jobs to send now, bounded by mail_queue_max: pushed on the left, taken from the right.",
+)
+MAIL_TAKEN: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:taken:{worker}",
+    type="LIST",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Ids that one worker has in hand, at most mail_concurrency; when its lease ends, the reaper's.",
+)
+MAIL_JOBS: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:jobs",
+    type="HASH",
+    ttl=None,
+    writers=("auth-api", "mailer"),
+    readers=("mailer",),
+    why="Id to job (JSON). An entry goes when its job is delivered or dead.",
+)
+MAIL_DELAYED: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:delayed",
+    type="ZSET",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Id to the time (ms) of the next attempt; counts towards mail_queue_max.",
+)
+MAIL_DEATHS: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:deaths",
+    type="HASH",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Id to how many workers died holding it; goes with the job.",
+)
+MAIL_LEASES: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:leases",
+    type="ZSET",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Worker to the time (ms) when its lease ends; one entry a running worker.",
+)
+MAIL_DEAD: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:dead",
+    type="LIST",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Jobs given up, newest first, at most 1000: reason and history, personal data redacted.",
+)
+MAIL_RESULT: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:result:{job}",
+    type="STRING",
+    ttl="120 s",
+    writers=("mailer",),
+    readers=("auth-api",),
+    why="A job's outcome, for the page that waits and to know a repeated enqueue for what it is.",
+)
+
+KEYS: Final = tuple(value for value in list(globals().values()) if isinstance(value, KeyPattern))
+
+KEYS_UPDATED_CHANNEL: Final = "keys-updated"
+UNLOCKED_CHANNEL: Final = "unlocked"
+
+
+def mail_result_channel(instance: str) -> str:
+    """Name the channel on which one auth-api instance hears the outcome of its mail jobs."""
+    return f"mail-result:{instance}"
+
+
+def digest(*parts: str) -> str:
+    """Give 128 bits of SHA-256 over the parts, as hexadecimal: fit for a key, and telling nothing of what went in."""
+    text = "\x00".join(parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,14 @@
+-- give_back_mail: return what a worker has in hand, untried, and end its lease.
+-- KEYS[1]  leases    KEYS[2]  taken by this worker    KEYS[3]  ready
+-- ARGV[1]  the worker
+-- returns  how many jobs went back to ready
+redis.call('ZREM', KEYS[1], ARGV[1])
+local moved = 0
+while true do
+  local id = redis.call('LPOP', KEYS[2])
+  if not id then
+    return moved
+  end
+  redis.call('RPUSH', KEYS[3], id)
+  moved = moved + 1
+end

@@ -1,0 +1,19 @@
+-- revive_mail: bring a job that waits for its next attempt forward, or drop it.
+-- KEYS[1]  delayed    KEYS[2]  ready    KEYS[3]  jobs    KEYS[4]  deaths
+-- ARGV[1]  job id
+-- ARGV[2]  'now' or 'drop'
+-- returns  1 done, 0 it does not wait (unknown, or in a worker's hand)
+local waits = redis.call('ZREM', KEYS[1], ARGV[1])
+if ARGV[2] == 'now' then
+  if waits == 1 then
+    redis.call('RPUSH', KEYS[2], ARGV[1])
+  end
+  return waits
+end
+waits = waits + redis.call('LREM', KEYS[2], 1, ARGV[1])
+if waits > 0 then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  redis.call('HDEL', KEYS[4], ARGV[1])
+  return 1
+end
+return 0

@@ -1,0 +1,111 @@
+"""The mail job: what auth-api hands over to the mailers, as JSON with a version.
+
+It carries facts, not a rendered mail: the mailer owns templates and languages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from shared_store.errors import CorruptRecord, StoreError
+
+VERSION = 1
+HISTORY = 20  # attempts that a job remembers
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class NewerJob(StoreError):  # noqa: N818
+    """A job written by a newer auth-api than this mailer: it is left for a newer mailer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailJob:
+    """One `login.requested` event.
+
+    `to` is the address to mail; `site` the relying party's origin as people read it; `deadline` Unix time in seconds
+    after which the mail must not be sent; `reply_to` the channel that waits for the outcome, or ''; `trace` a W3C
+    traceparent; `login` the login's short id for logs.
+    """
+
+    id: str
+    to: str
+    locale: str
+    site: str
+    link: str
+    code: str
+    deadline: float
+    expires_in: int
+    reply_to: str = ""
+    trace: str = ""
+    login: str = ""
+    requested_at: float = 0.0
+    attempts: int = 0
+    history: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """Write the job as it lies in Redis."""
+        return json.dumps({"v": VERSION, "event": "login.requested", **asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> MailJob:
+        """Read a job.
+
+        Raises:
+            NewerJob: its version is newer than this code.
+            CorruptRecord: it is not a job.
+        """
+        try:
+            values = json.loads(text)
+            version = values.pop("v")
+            event = values.pop("event")
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise CorruptRecord("a mail job in Redis can't be read") from error
+        if isinstance(version, int) and version > VERSION:
+            raise NewerJob(f"a mail job has version {version}; this mailer reads up to {VERSION}")
+        if version != VERSION or event != "login.requested":
+            raise CorruptRecord("a mail job in Redis is of an unknown kind")
+        return cls._checked(values)
+
+    @classmethod
+    def _checked(cls, values: dict[str, Any]) -> MailJob:
+        try:
+            job = cls(**{**values, "history": tuple(values["history"])})
+            texts = (
+                job.id,
+                job.to,
+                job.locale,
+                job.site,
+                job.link,
+                job.code,
+                job.reply_to,
+                job.trace,
+                job.login,
+            )
+            sound = (
+                all(isinstance(text, str) for text in (*texts, *job.history))
+                and all(_is_number(number) for number in (job.deadline, job.requested_at))
+                and all(type(number) is int for number in (job.expires_in, job.attempts))
+                and _ID.fullmatch(job.id)
+            )
+        except (TypeError, KeyError) as error:
+            raise CorruptRecord("a mail job in Redis has other fields than this project writes") from error
+        if not sound:
+            raise CorruptRecord("a mail job in Redis has values of the wrong type")
+        return job
+
+    def after_attempt(self, outcome: str) -> MailJob:
+        """Give the job with one more attempt on record; `outcome` must hold no personal data."""
+        return replace(self, attempts=self.attempts + 1, history=(*self.history, outcome)[-HISTORY:])
+
+
+def new_job_id() -> str:
+    """Make a job's id; the mail's Message-ID is made from it, so that a repeat is recognised."""
+    return secrets.token_urlsafe(18)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

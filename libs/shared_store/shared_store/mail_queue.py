@@ -1,0 +1,315 @@
+"""The mail queue: lists for the hand-off, one lease a worker, at least once, one identity a job.
+
+A job is always in exactly one place: ready, delayed, or in one worker's hand. Every step is one script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared_store.commands import Call, Command, Reply, command, load_script
+from shared_store.errors import QueueFull
+from shared_store.keyspace import (
+    MAIL_DEAD,
+    MAIL_DEATHS,
+    MAIL_DELAYED,
+    MAIL_JOBS,
+    MAIL_LEASES,
+    MAIL_READY,
+    MAIL_RESULT,
+    MAIL_TAKEN,
+)
+from shared_store.mail_jobs import MailJob
+from shared_store.store import Store
+
+RESULT_KEPT = 120  # seconds
+DEAD_KEPT = 1000  # jobs
+POISON_DEATHS = 3  # workers that died holding a job, after which it is buried
+PROMOTE_AT_ONCE = 500
+
+_ENQUEUE = load_script("enqueue_mail")
+_RENEW = load_script("renew_lease")
+_CLAIM = load_script("claim_mail")
+_FINISH = load_script("finish_mail")
+_DELAY = load_script("delay_mail")
+_PROMOTE = load_script("promote_mail")
+_EXPIRED = load_script("expired_workers")
+_REAP = load_script("reap_mail")
+_GIVE_BACK = load_script("give_back_mail")
+_REVIVE = load_script("revive_mail")
+
+
+class Outcome(StrEnum):
+    """What became of a job, as the page that waits for it is told."""
+
+    DELIVERED = "delivered"  # the next server took responsibility for it
+    REJECTED = "rejected"  # this address can't be mailed
+    FAILED = "failed"  # given up for another reason
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that a worker has in hand: its id, what lies in Redis for it (None: nothing), workers that died of it."""
+
+    id: str
+    raw: bytes | None
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker newly has in hand, and the server's time (Unix seconds)."""
+
+    time: float
+    jobs: tuple[Claimed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadJob:
+    """What is kept of a job that was given up: no address, no code, no link."""
+
+    id: str
+    reason: str
+    time: float
+    site: str = ""
+    domain: str = ""
+    login: str = ""
+    attempts: int = 0
+    history: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, job: MailJob, reason: str, time: float) -> DeadJob:
+        """Redact a job for the dead letters."""
+        return cls(
+            id=job.id,
+            reason=reason,
+            time=time,
+            site=job.site,
+            domain=job.to.rpartition("@")[2],
+            login=job.login,
+            attempts=job.attempts,
+            history=job.history,
+        )
+
+    def to_json(self) -> str:
+        """Write it as it lies in Redis."""
+        names = self.__slots__
+        return json.dumps({name: getattr(self, name) for name in names}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> DeadJob:
+        """Read a dead letter; what can't be read is told as such, not refused."""
+        try:
+            values = json.loads(text)
+            return cls(**{**values, "history": tuple(values["history"])})
+        except (ValueError, TypeError, KeyError):
+            return cls(id="?", reason="unreadable", time=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits: jobs ready, delayed, in hand and dead, and the seconds until the first delayed one is due."""
+
+    ready: int
+    delayed: int
+    taken: dict[str, int]
+    dead: int
+
+
+class MailQueue:
+    """One queue, under the hash tag `tag`. Its methods give calls; those that take a store wait."""
+
+    def __init__(self, tag: str = "mail") -> None:
+        self._tag = tag
+        self._ready = MAIL_READY.key(tag=tag)
+        self._delayed = MAIL_DELAYED.key(tag=tag)
+        self._jobs = MAIL_JOBS.key(tag=tag)
+        self._deaths = MAIL_DEATHS.key(tag=tag)
+        self._leases = MAIL_LEASES.key(tag=tag)
+        self._dead = MAIL_DEAD.key(tag=tag)
+
+    def _taken(self, worker: str) -> str:
+        return MAIL_TAKEN.key(tag=self._tag, worker=worker)
+
+    def _result(self, job_id: str) -> str:
+        return MAIL_RESULT.key(tag=self._tag, job=job_id)
+
+    # --- the producer's side ---
+
+    def enqueue(self, job: MailJob, *, bound: int) -> Call[None]:
+        """Hand a job over; one that is known already is left as it is.
+
+        Raises:
+            QueueFull: as many jobs wait as `bound` allows.
+        """
+
+        def decode(replies: list[Reply]) -> None:
+            if replies[0] < 0:
+                raise QueueFull("too many mails wait to be sent: look at the mailer and its mail server")
+
+        keys = [self._ready, self._delayed, self._jobs, self._result(job.id)]
+        return Call((_ENQUEUE(keys, job.id, job.to_json(), bound),), decode)
+
+    def result(self, job_id: str) -> Call[Outcome | None]:
+        """Read a job's outcome; None while there is none, and 120 s after."""
+        return Call((command("GET", self._result(job_id)),), lambda replies: _outcome(replies[0]))
+
+    # --- the worker's side ---
+
+    def register(self, worker: str, *, lease: float) -> Call[bool]:
+        """Begin a worker's lease of `lease` seconds."""
+        return self._lease(worker, lease, register=True)
+
+    def renew(self, worker: str, *, lease: float) -> Call[bool]:
+        """Give a worker's lease its whole life again; False where it was gone, and with it what was in hand."""
+        return self._lease(worker, lease, register=False)
+
+    def _lease(self, worker: str, lease: float, *, register: bool) -> Call[bool]:
+        words = (worker, int(lease * 1000), int(register))
+        return Call((_RENEW([self._leases], *words),), lambda replies: bool(replies[0]))
+
+    async def wait_for_job(self, store: Store, worker: str, *, block: float) -> bool:
+        """Wait up to `block` seconds for a job to be ready and move one into the worker's hand.
+
+        Tells whether there was one; `claim` gives it. Never cancel this.
+
+        Raises:
+            StoreError: as the store tells it; a job moved all the same is given by the next `claim`.
+        """
+        words = ("BLMOVE", self._ready, self._taken(worker), "RIGHT", "LEFT", str(block))
+        return await store.take(*words, block=block) is not None
+
+    def claim(self, worker: str, *, room: int, known: Iterable[str]) -> Call[Claim | None]:
+        """Fill the worker's hand up to `room` jobs and give those it does not know of; None: its lease is gone."""
+
+        def decode(replies: list[Reply]) -> Claim | None:
+            if replies[0] is None:
+                return None
+            milliseconds, flat = replies[0]
+            triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+            jobs = tuple(Claimed(job_id.decode("utf-8", "replace"), raw, deaths) for job_id, raw, deaths in triples)
+            return Claim(milliseconds / 1000, jobs)
+
+        keys = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
+        return Call((_CLAIM(keys, worker, room, *known),), decode)
+
+    def finish(self, worker: str, job_id: str, outcome: Outcome, *, tell: str = "") -> Call[bool]:
+        """Be done with a delivered job and tell the page that waits; False where it was not in the worker's hand."""
+        return self._finish(worker, job_id, outcome, tell, "")
+
+    def bury(self, worker: str, dead: DeadJob, outcome: Outcome, *, tell: str = "") -> Call[bool]:
+        """Give a job up, keeping what is told of it among the dead; False where it was not in the worker's hand."""
+        return self._finish(worker, dead.id, outcome, tell, dead.to_json())
+
+    def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
+        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id)]
+        words = (job_id, outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
+        return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
+
+    def delay(self, worker: str, job: MailJob, *, seconds: float) -> Call[bool]:
+        """Put a job off; False where it was not in the worker's hand."""
+        keys = [self._taken(worker), self._jobs, self._delayed]
+        return Call((_DELAY(keys, job.id, job.to_json(), int(seconds * 1000)),), lambda replies: bool(replies[0]))
+
+    def delay_unread(self, worker: str, claimed: Claimed, *, seconds: float) -> Call[bool]:
+        """Put off a job as it lies there, unread: one that only a newer mailer can read."""
+        keys = [self._taken(worker), self._jobs, self._delayed]
+        words = (claimed.id, claimed.raw or b"", int(seconds * 1000))
+        return Call((_DELAY(keys, *words),), lambda replies: bool(replies[0]))
+
+    def promote(self) -> Call[int]:
+        """Make delayed jobs whose time has come ready; tells how many."""
+        return Call((_PROMOTE([self._delayed, self._ready], PROMOTE_AT_ONCE),), lambda replies: int(replies[0]))
+
+    def expired_workers(self) -> Call[list[str]]:
+        """Name the workers whose lease has ended."""
+        return Call((_EXPIRED([self._leases]),), lambda replies: [name.decode() for name in replies[0]])
+
+    def reap(self, worker: str) -> Call[int]:
+        """Put back what a dead worker had in hand; tells how many jobs, -1 where it is alive after all."""
+        keys = [self._leases, self._taken(worker), self._ready, self._deaths]
+        return Call((_REAP(keys, worker),), lambda replies: int(replies[0]))
+
+    def give_back(self, worker: str) -> Call[int]:
+        """Return what a worker has in hand, untried, and end its lease; tells how many jobs."""
+        keys = [self._leases, self._taken(worker), self._ready]
+        return Call((_GIVE_BACK(keys, worker),), lambda replies: int(replies[0]))
+
+    # --- the operator's side ---
+
+    async def depth(self, store: Store) -> Depth:
+        """Count what waits."""
+        commands = (
+            command("LLEN", self._ready),
+            command("ZCARD", self._delayed),
+            command("LLEN", self._dead),
+            command("ZRANGE", self._leases, 0, -1),
+        )
+        ready, delayed, dead, workers = await store.run(Call(commands, tuple))
+        names = [worker.decode() for worker in workers]
+        counts = await store.run(Call(tuple(command("LLEN", self._taken(name)) for name in names), list))
+        return Depth(ready, delayed, dict(zip(names, counts, strict=True)), dead)
+
+    def waiting(self, *, most: int) -> Call[list[tuple[str, float | None]]]:
+        """List ids that wait, next first: with the time (Unix seconds) of their next attempt where they are delayed."""
+
+        def decode(replies: list[Reply]) -> list[tuple[str, float | None]]:
+            ready, delayed = replies
+            pairs = (
+                zip(delayed[::2], delayed[1::2], strict=True) if delayed and isinstance(delayed[0], bytes) else delayed
+            )
+            listed: list[tuple[str, float | None]] = [(job_id.decode(), None) for job_id in reversed(ready)]
+            return listed + [(job_id.decode(), float(due) / 1000) for job_id, due in pairs]
+
+        commands = (
+            command("LRANGE", self._ready, -most, -1),
+            command("ZRANGE", self._delayed, 0, most - 1, "WITHSCORES"),
+        )
+        return Call(commands, decode)
+
+    def show(self, job_id: str) -> Call[bytes | None]:
+        """Read a job as it lies in Redis."""
+        return Call((command("HGET", self._jobs, job_id),), lambda replies: replies[0])
+
+    def retry_now(self, job_id: str) -> Call[bool]:
+        """Bring a delayed job forward; False where it is not delayed."""
+        return self._revive(job_id, "now")
+
+    def drop(self, job_id: str) -> Call[bool]:
+        """Remove a job that waits; False where it does not."""
+        return self._revive(job_id, "drop")
+
+    def _revive(self, job_id: str, verb: str) -> Call[bool]:
+        keys = [self._delayed, self._ready, self._jobs, self._deaths]
+        return Call((_REVIVE(keys, job_id, verb),), lambda replies: bool(replies[0]))
+
+    def dead_letters(self, *, most: int = DEAD_KEPT) -> Call[list[DeadJob]]:
+        """List the jobs given up, newest first."""
+        range_: Command = command("LRANGE", self._dead, 0, most - 1)
+        return Call((range_,), lambda replies: [DeadJob.from_json(text) for text in replies[0]])
+
+    def purge_dead(self) -> Call[int]:
+        """Forget the jobs given up; tells whether there were any (1 or 0)."""
+        return Call((command("DEL", self._dead),), lambda replies: int(replies[0]))
+
+
+def parse_result(message: bytes) -> tuple[str, Outcome] | None:
+    """Read a message of the result channel: job id and outcome; None for anything else."""
+    job_id, _, outcome = message.decode("utf-8", "replace").partition(" ")
+    known = _outcome(outcome.encode())
+    return (job_id, known) if known is not None else None
+
+
+def _outcome(text: Reply) -> Outcome | None:
+    try:
+        return Outcome(text.decode())
+    except (AttributeError, ValueError):
+        return None
+
+
+def queue_tags(shards: int) -> Sequence[str]:
+    """Name the hash tags of the queues: `mail`, then `mail-1`, `mail-2` and so on."""
+    return ["mail", *(f"mail-{number}" for number in range(1, shards))]

@@ -1,0 +1,73 @@
+"""One pub/sub subscription a process. Notices are hints: losing one costs time, never correctness."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from shared_store.errors import translate
+from shared_store.store import Store
+
+RETRY_AFTER = 0.5  # seconds between tries to subscribe again
+LOOK_UP = 1.0  # seconds after which a channel that is listened to for the first time is subscribed at the latest
+BACKLOG = 1000  # notices a listener may leave unread before the oldest are dropped
+
+log = logging.getLogger(__name__)
+
+Listener = asyncio.Queue[bytes]
+
+
+class Notices:
+    """Hears channels for everyone in the process. `run` is its task; `listen` is for the others."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listeners: dict[str, set[Listener]] = {}
+        self.connected = asyncio.Event()
+
+    @contextlib.contextmanager
+    def listen(self, channel: str) -> Iterator[Listener]:
+        """Receive what is published on a channel while the block runs."""
+        listener: Listener = asyncio.Queue(BACKLOG)
+        self._listeners.setdefault(channel, set()).add(listener)
+        try:
+            yield listener
+        finally:
+            # The subscription itself stays: channels are few, and the next listener finds it ready.
+            self._listeners[channel].discard(listener)
+
+    async def run(self) -> None:
+        """Keep the subscription up until cancelled; reconnects by itself."""
+        while True:
+            try:
+                await self._follow()
+            except Exception as error:  # noqa: BLE001  any failure here means only that hints are missing for a while
+                log.info("notices_interrupted: %s", translate(error))
+            finally:
+                self.connected.clear()
+            await asyncio.sleep(RETRY_AFTER)
+
+    async def _follow(self) -> None:
+        async with self._store.client.pubsub() as pubsub:
+            subscribed: set[str] = set()
+            while True:
+                new = set(self._listeners) - subscribed
+                if new:
+                    await pubsub.subscribe(*new)
+                    subscribed |= new
+                    self.connected.set()
+                if subscribed:
+                    self._deliver(await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_UP))
+                else:
+                    await asyncio.sleep(LOOK_UP)
+
+    def _deliver(self, message: dict[str, Any] | None) -> None:
+        if message is None or message["type"] != "message":
+            return
+        for listener in self._listeners.get(message["channel"].decode(), ()):
+            if listener.full():
+                listener.get_nowait()
+            listener.put_nowait(message["data"])

@@ -1,0 +1,74 @@
+"""Counters that end by themselves. What is counted, and how much is too much, is the caller's business.
+
+A hit that is sent again after a lost reply counts twice: the one call here that is not idempotent, since it errs on
+the side of refusing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared_store.commands import Call, Reply, command, load_script, nothing
+from shared_store.keyspace import LIMIT, digest
+
+_HIT = load_script("hit_limit")
+_REFUND = load_script("refund_limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One limit applied to one set of values; `window` in seconds."""
+
+    limit: str
+    values: tuple[str, ...]
+    count: int
+    window: float
+    extend_window: bool = False
+
+    @property
+    def key(self) -> str:
+        """The counter's Redis key."""
+        return LIMIT.key(digest=digest(self.limit, *self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often a counter has been hit, and how many seconds it has left."""
+
+    counter: Counter
+    hits: int
+    seconds_left: float
+
+    @property
+    def exceeded(self) -> bool:
+        """More hits than the limit allows."""
+        return self.hits > self.counter.count
+
+
+def hit(counters: Sequence[Counter]) -> Call[list[Count]]:
+    """Count an attempt on every one of them, whether or not another is exceeded already."""
+
+    def decode(replies: list[Reply]) -> list[Count]:
+        return [
+            Count(counter, int(hits), int(left) / 1000) for counter, (hits, left) in zip(counters, replies, strict=True)
+        ]
+
+    return Call(
+        tuple(_HIT([counter.key], int(counter.window * 1000), int(counter.extend_window)) for counter in counters),
+        decode,
+    )
+
+
+def look(counters: Sequence[Counter]) -> Call[list[Count]]:
+    """Read counters without counting."""
+
+    def decode(replies: list[Reply]) -> list[Count]:
+        return [Count(counter, int(hits or 0), counter.window) for counter, hits in zip(counters, replies, strict=True)]
+
+    return Call(tuple(command("GET", counter.key) for counter in counters), decode)
+
+
+def refund(counters: Sequence[Counter]) -> Call[None]:
+    """Give one attempt back on each."""
+    return Call(tuple(_REFUND([counter.key]) for counter in counters), nothing)
