@@ -159,8 +159,7 @@ def open_client(url: StoreUrl, options: ConnectionOptions, *, retries: int, time
         "username": url.username,
         "password": url.password,
         "protocol": 2,
-        "lib_name": None,  # spares two commands a connection, and the right to send them
-        "lib_version": None,
+        "driver_info": None,  # spares two commands a connection, and the right to send them
         "client_name": options.client_name,
         "health_check_interval": HEALTH_CHECK_INTERVAL,
         "socket_timeout": timeout or options.timeout,

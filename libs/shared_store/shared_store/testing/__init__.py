@@ -1,0 +1,1 @@
+"""Fixtures for tests: real servers, never a fake. Not for production code."""

@@ -1,0 +1,98 @@
+"""What can go wrong in auth-api, as one tree.
+
+AuthApiError
+  InvalidDomainError        a text is no domain name
+  InvalidAddressError       a text is no e-mail address; `problem` says why
+  InvalidOriginError        a text is no origin, or no redirect_uri, of a relying party
+  InvalidLimitError         a rate limit of the configuration cannot be read
+  InvalidProxyError         a trusted proxy of the configuration cannot be read
+  CorruptRecordError        something stored earlier cannot be read back
+  ProviderTokenError        an identity provider's ID token is not to be believed
+  OAuthError                an answer of the protocol: error code, description, status, where it goes
+    BearerError             the same for an access token, with its WWW-Authenticate value
+"""
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from auth_api.oidc.responses import ReturnAddress
+
+
+class AuthApiError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class InvalidDomainError(AuthApiError):
+    """A text is not a domain name that browsers and mail servers would agree on."""
+
+
+class AddressProblem(Enum):
+    """Why a text is no e-mail address; the value is the text for a person."""
+
+    TOO_LONG = "the address is too long"
+    NO_AT_SIGN = "the @ is missing"
+    NO_LOCAL_PART = "the part before the @ is missing"
+    LOCAL_PART_TOO_LONG = "the part before the @ is longer than 64 octets"
+    LOCAL_PART_CHARACTERS = "the part before the @ has characters that are not allowed there"
+    NO_DOMAIN = "the domain is missing"
+    ONE_LABEL = "the domain has no dot"
+    IP_ADDRESS = "the domain is a number or an IP address"
+    DOMAIN = "the domain is not valid"
+
+
+class InvalidAddressError(AuthApiError):
+    """A text is no e-mail address."""
+
+    def __init__(self, problem: AddressProblem) -> None:
+        super().__init__(problem.value)
+        self.problem = problem
+
+
+class InvalidOriginError(AuthApiError):
+    """A text is no origin, or no redirect_uri, that every browser reads the same way."""
+
+
+class InvalidLimitError(AuthApiError):
+    """A rate limit of the configuration cannot be read; the message quotes it and says what is wrong."""
+
+
+class InvalidProxyError(AuthApiError):
+    """A trusted proxy of the configuration is neither an IP address nor a network."""
+
+
+class CorruptRecordError(AuthApiError):
+    """A record read back is not one that this version wrote."""
+
+
+class ProviderTokenError(AuthApiError):
+    """An identity provider's ID token is not to be believed; the message names the failed check."""
+
+
+class OAuthError(AuthApiError):
+    """An error of the protocol (RFC 6749 §4.1.2.1, §5.2).
+
+    With a `return_address` it goes back to the relying party, else it is shown here with `status`.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        description: str,
+        *,
+        status: int = 400,
+        return_address: "ReturnAddress | None" = None,
+    ) -> None:
+        super().__init__(f"{error}: {description}")
+        self.error = error
+        self.description = description
+        self.status = status
+        self.return_address = return_address
+
+
+class BearerError(OAuthError):
+    """A request to a protected resource lacks a usable access token (RFC 6750 §3)."""
+
+    def __init__(self, error: str, description: str, *, status: int, www_authenticate: str) -> None:
+        super().__init__(error, description, status=status)
+        self.www_authenticate = www_authenticate
