@@ -9,13 +9,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared_store.signing_keys import SIGNING_ALGS, SigningAlg
-
 from auth_api.addresses import EmailAddress, parse_address
 from auth_api.errors import InvalidAddressError, InvalidOriginError, OAuthError
 from auth_api.oidc.origins import MAX_REDIRECT_URI_LENGTH, Origin, parse_redirect_uri
 from auth_api.oidc.records import one_of, read_record, text, text_or_none, texts, write_record
 from auth_api.oidc.responses import RESPONSE_MODES, ResponseMode, ReturnAddress
+from shared_store.signing_keys import SIGNING_ALGS, SigningAlg
 
 ResponseType = Literal["id_token", "code"]
 
