@@ -60,3 +60,11 @@ def one_of(choices: Iterable[Choice], fields: Mapping[str, Any], name: str) -> C
         if fields[name] == choice:
             return choice
     raise CorruptRecordError(f"the field {name} has a value that this program does not know")
+
+
+def number(fields: Mapping[str, Any], name: str) -> int:
+    """A field that must be there and be a whole number."""
+    value = fields[name]
+    if not isinstance(value, int):
+        raise CorruptRecordError(f"the field {name} is no number")
+    return value
