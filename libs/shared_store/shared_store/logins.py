@@ -78,6 +78,11 @@ class CodeCheck:
     status: CodeStatus
     guesses_left: int
     login: StoredLogin | None
+    browser_hash: bytes = b""
+
+    def began_in(self, browser_secret: str) -> bool:
+        """Tell whether the secret of a browser's cookie is the one of the browser that began the login."""
+        return hmac.compare_digest(self.browser_hash, browser_hash(browser_secret))
 
 
 class ResendStatus(StrEnum):
@@ -186,9 +191,9 @@ def confirm_code(session_id: SessionId, code: str, *, guesses: int, operation: s
 
 def _check(session_id: SessionId, code: str, guesses: int, mode: str, operation: str) -> Call[CodeCheck]:
     def decode(replies: list[Reply]) -> CodeCheck:
-        status, left, request, data = replies[0]
+        status, left, request, data, browser = replies[0]
         login = None if request is None else _stored(request, data)
-        return CodeCheck(CodeStatus(status.decode()), int(left), login)
+        return CodeCheck(CodeStatus(status.decode()), int(left), login, browser or b"")
 
     key = LOGIN.key(session=session_id)
     return Call((_CHECK_CODE([key], code_hash(session_id, code), guesses, mode, operation, CONSUMED_FOR),), decode)

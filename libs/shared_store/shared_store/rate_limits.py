@@ -69,6 +69,6 @@ def look(counters: Sequence[Counter]) -> Call[list[Count]]:
     return Call(tuple(command("GET", counter.key) for counter in counters), decode)
 
 
-def refund(counters: Sequence[Counter]) -> Call[None]:
-    """Give one attempt back on each."""
-    return Call(tuple(_REFUND([counter.key]) for counter in counters), nothing)
+def refund(keys: Sequence[str]) -> Call[None]:
+    """Give one attempt back on each counter, by its key (`Counter.key`)."""
+    return Call(tuple(_REFUND([key]) for key in keys), nothing)
