@@ -201,11 +201,19 @@ def _check(session_id: SessionId, code: str, guesses: int, mode: str, operation:
 
 def consume(session_id: SessionId, *, operation: str) -> Call[StoredLogin | None]:
     """End a login without a code: exactly one operation ever gets it."""
+    return _consume(session_id, operation, b"")
 
+
+def cancel(session_id: SessionId, *, browser_secret: str, operation: str) -> Call[StoredLogin | None]:
+    """End a login that the browser which began it gives up; None where there is none of its own."""
+    return _consume(session_id, operation, browser_hash(browser_secret))
+
+
+def _consume(session_id: SessionId, operation: str, browser: bytes) -> Call[StoredLogin | None]:
     def decode(replies: list[Reply]) -> StoredLogin | None:
         return None if replies[0] is None else _stored(*replies[0])
 
-    return Call((_CONSUME([LOGIN.key(session=session_id)], operation, CONSUMED_FOR),), decode)
+    return Call((_CONSUME([LOGIN.key(session=session_id)], operation, CONSUMED_FOR, browser),), decode)
 
 
 def allow_resend(
