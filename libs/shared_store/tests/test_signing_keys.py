@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_store.signing_keys import (
@@ -150,6 +150,7 @@ def test_generate_offers_only_the_documented_sizes() -> None:
         generate("RS256", 1024)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_gives_reports_and_no_exception(text: str) -> None:
     for junk in (text, f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----"):
