@@ -1,0 +1,93 @@
+"""The command line all services share: `SERVICE [run] [CONFIG] [--check] [--debug]`, and commands of their own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from service_kit.errors import ConfigurationError, ServiceKitError
+from service_kit.logs import configure_logging
+from service_kit.settings import CommonSettings, Loaded, describe, load
+from service_kit.stopping import Stop, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+S = TypeVar("S", bound=CommonSettings)
+
+Serve = Callable[[Loaded[S], Stop], Awaitable[None]]
+Command = Callable[[Loaded[S], argparse.Namespace], Awaitable[int]]
+
+BAD_CONFIGURATION = 2
+
+
+class Cli(Generic[S]):
+    """A service's command line; `serve` is what `run` runs until it is asked to stop."""
+
+    def __init__(self, service: str, settings_class: type[S], serve: Serve[S], *, about: str = "") -> None:
+        self._service = service
+        self._settings_class = settings_class
+        self._serve = serve
+        self._commands: dict[str, Command[S]] = {}
+        self._parser = argparse.ArgumentParser(prog=service, description=about or None)
+        self._parser.add_argument("--version", action="version", version=f"%(prog)s {version(service)}")
+        self._subparsers = self._parser.add_subparsers(dest="command", metavar="COMMAND")
+        running = self._subparsers.add_parser("run", help="serve until told to stop (the default)")
+        running.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="TOML file with settings")
+        running.add_argument("--check", action="store_true", help="print the effective settings and where each is from")
+        running.add_argument("--debug", action="store_true", help="log everything, readable for people")
+
+    def add_command(self, name: str, command: Command[S], *, help: str) -> argparse.ArgumentParser:  # noqa: A002
+        """Add a command; the parser that comes back takes its arguments. It has --config already."""
+        parser = self._subparsers.add_parser(name, help=help, description=help)
+        parser.add_argument("--config", type=Path, metavar="CONFIG", help="TOML file with settings")
+        self._commands[name] = command
+        return parser
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Do what the arguments say; the exit code: 0 fine, 1 failed, 2 wrong arguments or configuration."""
+        arguments = self._parser.parse_args(self._with_default(sys.argv[1:] if argv is None else list(argv)))
+        try:
+            loaded = load(self._settings_class, service=self._service, config_path=arguments.config)
+            if arguments.command == "run":
+                return self._run(loaded, arguments)
+            self._log_as_configured(loaded)
+            return asyncio.run(self._in_loop(loaded, arguments))
+        except ConfigurationError as error:
+            print(f"{self._service}: {error}", file=sys.stderr)
+            return BAD_CONFIGURATION
+        except ServiceKitError as error:
+            print(f"{self._service}: {error}", file=sys.stderr)
+            return 1
+
+    def _with_default(self, argv: list[str]) -> list[str]:
+        """The arguments with `run` put in front where no command is named."""
+        if argv and (argv[0] in ("-h", "--help", "--version", "run") or argv[0] in self._commands):
+            return argv
+        return ["run", *argv]
+
+    def _run(self, loaded: Loaded[S], arguments: argparse.Namespace) -> int:
+        if arguments.check:
+            print(describe(loaded))
+            return 0
+        if arguments.debug:
+            configure_logging(service=self._service, level="debug", format="console")
+        else:
+            self._log_as_configured(loaded)
+
+        async def serve(stop: Stop) -> None:
+            await self._serve(loaded, stop)
+
+        return run(serve)
+
+    async def _in_loop(self, loaded: Loaded[S], arguments: argparse.Namespace) -> int:
+        return await self._commands[arguments.command](loaded, arguments)
+
+    def _log_as_configured(self, loaded: Loaded[S]) -> None:
+        settings = loaded.settings
+        configure_logging(service=self._service, level=settings.log_level, format=settings.log_format)

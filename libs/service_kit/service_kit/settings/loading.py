@@ -1,0 +1,134 @@
+"""Reads all sources in their order and makes one service's settings of them, or one error with all that is wrong."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from service_kit.errors import ConfigurationError
+from service_kit.settings.catalogue import INTERNAL_PORTS, catalogue
+from service_kit.settings.environment import read_platform, read_variables
+from service_kit.settings.given import Findings, Given
+from service_kit.settings.groups import SettingsGroup
+from service_kit.settings.toml_file import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=SettingsGroup)
+
+DEFAULT = "default"
+
+_WORDS = {
+    "bool_type": "is neither true nor false",
+    "dict_type": "is not a table",
+    "greater_than_equal": "is too small",
+    "int_type": "is not a whole number",
+    "less_than_equal": "is too large",
+    "string_type": "is not text",
+    "too_short": "is empty",
+    "tuple_type": "is not a list",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[S]):
+    """One service's settings, where each came from, and what an operator should hear about them.
+
+    `sources` also names what is set for other services; what no source sets is missing there, unless it is a setting
+    of this service, whose source is then "default".
+    """
+
+    settings: S
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def load(
+    settings_class: type[S],
+    *,
+    service: str,
+    config_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded[S]:
+    """Read defaults, the file, platform variables and BROKER_* in this order; the later one wins.
+
+    Raises:
+        ConfigurationError: with every problem there is; it holds no secret.
+    """
+    environ = os.environ if environ is None else environ
+    mine = _own_settings(settings_class)
+    findings = Findings()
+    given = {"internal_port": Given(INTERNAL_PORTS[service], DEFAULT)} if service in INTERNAL_PORTS else {}
+    if config_path is not None:
+        given |= read_file(Path(config_path), findings)
+    given |= read_platform(environ)
+    given |= read_variables(environ, findings)
+    values = _resolve({name: given[name] for name in given if name in mine}, findings)
+    sources = dict.fromkeys(mine, DEFAULT) | {name: value.source for name, value in given.items()}
+    settings = _validate(settings_class, values, sources, findings)
+    for name, message in settings.cautions():
+        findings.warn(f"{name} ({sources[name]}) {message}")
+    return Loaded(settings, sources, tuple(findings.warnings))
+
+
+def _own_settings(settings_class: type[SettingsGroup]) -> set[str]:
+    mine = set(settings_class.model_fields)
+    if strangers := mine - set(catalogue()):
+        raise TypeError(f"{settings_class.__qualname__} declares {sorted(strangers)}; settings are declared in a group")
+    return mine
+
+
+def _resolve(given: Mapping[str, Given], findings: Findings) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, one in given.items():
+        setting = catalogue()[name]
+        try:
+            value = one.resolve(setting)
+        except ValueError as error:
+            findings.problem(name, one.source, f"{error}. Write {setting.advice}")
+            values[name] = _UNUSABLE
+        else:
+            if value is not None:
+                values[name] = value
+    return values
+
+
+_UNUSABLE: Any = object()
+
+
+def _validate(settings_class: type[S], values: dict[str, object], sources: Mapping[str, str], findings: Findings) -> S:
+    for name, message in settings_class.disagreements(values):
+        findings.problem(name, sources.get(name, DEFAULT), message)
+    told = {name for name, value in values.items() if value is _UNUSABLE}
+    try:
+        settings = settings_class.model_validate(values)
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_input=False):
+            if details["loc"] and details["loc"][0] not in told:  # those of no place are the disagreements
+                _add_problem(details, sources, findings)
+    if findings.problems:
+        raise ConfigurationError(findings.problems) from None
+    return settings
+
+
+def _add_problem(details: ErrorDetails, sources: Mapping[str, str], findings: Findings) -> None:
+    name, *place = (part for part in details["loc"])
+    setting = catalogue()[str(name)]
+    if details["type"] == "missing" and not place:
+        findings.problem(
+            setting.name,
+            "not set",
+            f"is required. Write {setting.name} in the file, or set {setting.variable}: {setting.advice}",
+        )
+        return
+    where = "".join(f"entry {part + 1} " if isinstance(part, int) else f"{part} " for part in place)
+    cause = details.get("ctx", {}).get("error")
+    message = str(cause) if cause else _WORDS.get(details["type"], details["msg"])
+    findings.problem(setting.name, sources[setting.name], f"{where}{message}. Write {setting.advice}")
