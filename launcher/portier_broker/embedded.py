@@ -152,7 +152,7 @@ async def answers(place: StorePlace) -> bool:
     """Whether the server answers PING now. One that is still loading its data does not."""
     try:
         async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_unix_connection(place.socket)
+            reader, writer = await asyncio.open_unix_connection(os.fspath(place.socket))
             try:
                 writer.write(b"PING\r\n")
                 return (await reader.readline()).startswith(b"+PONG")

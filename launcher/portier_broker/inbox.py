@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import cast
+from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from starlette.applications import Starlette
@@ -67,7 +69,7 @@ class Inbox:
 async def receiving(inbox: Inbox, listener: socket.socket) -> AsyncIterator[None]:
     """Take mails on the listening socket while the block runs."""
     loop = asyncio.get_running_loop()
-    sessions: set[SMTP] = set()
+    sessions: WeakSet[SMTP] = WeakSet()
 
     def session() -> SMTP:
         protocol = SMTP(
@@ -90,7 +92,7 @@ async def receiving(inbox: Inbox, listener: socket.socket) -> AsyncIterator[None
         await server.wait_closed()
         for protocol in sessions:
             if protocol.transport is not None:
-                protocol.transport.abort()
+                cast("asyncio.WriteTransport", protocol.transport).abort()
 
 
 def inbox_app(inbox: Inbox) -> Starlette:

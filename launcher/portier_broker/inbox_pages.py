@@ -31,7 +31,8 @@ def inbox_page(mails: Sequence[ReceivedMail], *, version: int) -> str:
 <noscript><meta http-equiv="refresh" content="3"></noscript>
 </head>
 <body data-version="{version}">
-<header><h1>Development inbox</h1><p>Every mail the broker sends here, newest first. <a href="/mails.json">JSON</a></p></header>
+<header><h1>Development inbox</h1>
+<p>Every mail the broker sends here, newest first. <a href="/mails.json">JSON</a></p></header>
 <main>{body}</main>
 </body>
 </html>
@@ -39,13 +40,14 @@ def inbox_page(mails: Sequence[ReceivedMail], *, version: int) -> str:
 
 
 def _mail(mail: ReceivedMail) -> str:
+    received = f"{mail.received_at:%Y-%m-%d %H:%M:%S} UTC"
     return f"""
 <article aria-labelledby="mail-{mail.number}">
 <h2 id="mail-{mail.number}">{escape(mail.subject) or "(no subject)"}</h2>
 <dl>
 <dt>From</dt><dd>{escape(mail.from_ or mail.sender)}</dd>
 <dt>To</dt><dd>{escape(mail.to or ", ".join(mail.recipients))}</dd>
-<dt>Received</dt><dd><time datetime="{mail.received_at.isoformat()}">{mail.received_at:%Y-%m-%d %H:%M:%S} UTC</time></dd>
+<dt>Received</dt><dd><time datetime="{mail.received_at.isoformat()}">{received}</time></dd>
 </dl>
 <pre>{_text(mail.text[:_LONGEST_TEXT])}</pre>
 {_html_frame(mail)}

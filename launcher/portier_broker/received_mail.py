@@ -73,10 +73,14 @@ def _content(part: Message) -> str:
 
 
 def _header(message: Message, name: str) -> str:
-    raw = message.get(name, "")
+    values = [str(value) for given, value in message.raw_items() if given.lower() == name.lower()]
+    # Bytes that were not ASCII arrive as lone surrogates; such a header is UTF-8 (RFC 6532), or nothing we know.
+    raw = values[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace") if values else ""
+    return " ".join((_decoded(raw) if raw.isascii() else raw).split())
+
+
+def _decoded(raw: str) -> str:
     try:
-        text = str(make_header(decode_header(raw)))
+        return str(make_header(decode_header(raw)))
     except (HeaderParseError, LookupError, ValueError):
-        text = str(raw)
-    # Lone surrogates stand for bytes that were not ASCII; folded lines become one.
-    return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
+        return raw

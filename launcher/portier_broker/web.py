@@ -12,7 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ASSETS = Path(__file__).parent / "assets"
 # Pages may load from their own origin, and nothing else; what differs is said by the page.
-POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
 _STOP_TIMEOUT = 5.0
 
 
@@ -36,8 +39,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
             yield
         finally:
             server.should_exit = True
-            async with asyncio.timeout(_STOP_TIMEOUT):
-                await asyncio.wait([task])
+            await asyncio.wait([task], timeout=_STOP_TIMEOUT)
+            task.cancel()
 
 
 class SecurityHeaders:
@@ -47,6 +50,8 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add to the answer's headers."""
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name for name, _ in message["headers"]}

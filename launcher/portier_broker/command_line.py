@@ -1,0 +1,101 @@
+"""The command line: `portier-broker [CONFIG]` as the old broker had it, and `portier-broker demo`."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What only the demo has. A port is the wanted one; the next free one is taken, and 0 means any."""
+
+    open_browser: bool
+    broker_port: int | None
+    inbox_port: int
+    inbox_smtp_port: int
+    site_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for: at most one of `check`, `import_keys`, `export_keys` and `demo`; none means run."""
+
+    config: str | None = None
+    ready_file: Path | None = None
+    check: bool = False
+    import_keys: str | None = None
+    dry_run: bool = False
+    export_keys: str | None = None
+    force: bool = False
+    demo: Demo | None = None
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read the arguments; ends the process for --help, --version and mistakes, as argparse does."""
+    return _parse_demo(argv[1:]) if argv[:1] == ["demo"] else _parse_main(argv)
+
+
+def _parse_main(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="portier-broker",
+        description="Run the broker: auth-api, mailer and key-rotator, with an embedded Valkey where no Redis is named.",
+        epilog="`portier-broker demo` adds a development inbox and a demo site; see `portier-broker demo --help`.",
+    )
+    parser.add_argument("--version", action="version", version=f"Portier Broker {version('portier-broker')}")
+    _add_common(parser)
+    actions = parser.add_mutually_exclusive_group()
+    actions.add_argument("--check", action="store_true", help="print each service's effective settings, and end")
+    actions.add_argument("--import-keys", metavar="FILE", help="import signing keys as PEM; - is standard input")
+    actions.add_argument("--export-keys", metavar="FILE", help="export the signing keys as PEM; - is standard output")
+    parser.add_argument("--dry-run", action="store_true", help="with --import-keys: write nothing")
+    parser.add_argument("--force", action="store_true", help="with --export-keys: replace the file if there is one")
+    options = parser.parse_args(argv)
+    if options.dry_run and options.import_keys is None:
+        parser.error("--dry-run goes with --import-keys")
+    if options.force and options.export_keys is None:
+        parser.error("--force goes with --export-keys")
+    return Options(**vars(options))
+
+
+def _parse_demo(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="portier-broker demo",
+        description="Run the broker with an inbox that gets all its mail and a site to log in to. For development only.",
+    )
+    _add_common(parser)
+    parser.add_argument("--no-open", action="store_true", help="do not open the demo site in a browser")
+    for name, wanted, what in (
+        ("--broker-port", None, "broker (3333)"),
+        ("--inbox-port", 3380, "inbox (3380)"),
+        ("--inbox-smtp-port", 0, "inbox's mail server (any)"),
+        ("--site-port", 3381, "demo site (3381)"),
+    ):
+        help_ = f"port of the {what}, or the next free one; 0 = any"
+        parser.add_argument(name, type=_port, default=wanted, metavar="PORT", help=help_)
+    options = parser.parse_args(argv)
+    return Options(
+        config=options.config,
+        ready_file=options.ready_file,
+        demo=Demo(
+            open_browser=not options.no_open,
+            broker_port=options.broker_port,
+            inbox_port=options.inbox_port,
+            inbox_smtp_port=options.inbox_smtp_port,
+            site_port=options.site_port,
+        ),
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with settings; BROKER_* variables win")
+    parser.add_argument(
+        "--ready-file", type=Path, metavar="FILE", help="once ready, write addresses and process ids there as JSON"
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
+    return int(text)
