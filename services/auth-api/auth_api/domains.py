@@ -85,6 +85,9 @@ def _check_unicode_label(label: str) -> None:
     """The validity criteria of UTS #46 §4.1, with CheckHyphens off as in browsers."""
     if label.startswith("xn--") or unicodedata.category(label[0]).startswith("M"):
         raise InvalidDomainError("a label begins with characters that may not stand there")
+    # What this Python's Unicode does not know yet cannot be normalised with certainty.
+    if any(unicodedata.category(character) == "Cn" for character in label):
+        raise InvalidDomainError("a label has characters that are too new")
     if "." in label or idna.uts46_remap(label, std3_rules=False) != label:
         raise InvalidDomainError("a label has characters that are not allowed there")
     if not all(_ASCII_LABEL.fullmatch(character) for character in label if character.isascii()):

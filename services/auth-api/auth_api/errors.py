@@ -8,10 +8,14 @@ AuthApiError
   InvalidProxyError         a trusted proxy of the configuration cannot be read
   CorruptRecordError        something stored earlier cannot be read back
   ProviderTokenError        an identity provider's ID token is not to be believed
+  NoSigningKeyError         there is nothing to sign with yet
+  TooManyAttemptsError      a rate limit is exceeded
+  LoginGoneError            a login is unknown, expired or over
   OAuthError                an answer of the protocol: error code, description, status, where it goes
     BearerError             the same for an access token, with its WWW-Authenticate value
 """
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -67,6 +71,22 @@ class CorruptRecordError(AuthApiError):
 
 class ProviderTokenError(AuthApiError):
     """An identity provider's ID token is not to be believed; the message names the failed check."""
+
+
+class NoSigningKeyError(AuthApiError):
+    """There is nothing to sign with yet; it passes once key-rotator has made a key."""
+
+
+class TooManyAttemptsError(AuthApiError):
+    """A rate limit is exceeded; `retry_after` is in seconds."""
+
+    def __init__(self, limit: str, retry_after: float) -> None:
+        super().__init__(f"the limit {limit} is exceeded")
+        self.retry_after = max(1, math.ceil(retry_after))
+
+
+class LoginGoneError(AuthApiError):
+    """A login is unknown, has expired, or is over: nobody learns which."""
 
 
 class OAuthError(AuthApiError):

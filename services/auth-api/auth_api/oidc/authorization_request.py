@@ -4,7 +4,6 @@ OpenID Connect Core §3.1.2.1 and §3.2.2.1, RFC 7636. Rate limits, domain rules
 """
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from auth_api.addresses import EmailAddress, parse_address
 from auth_api.errors import InvalidAddressError, InvalidOriginError, OAuthError
 from auth_api.oidc.origins import MAX_REDIRECT_URI_LENGTH, Origin, parse_redirect_uri
+from auth_api.oidc.parameters import Parameters, missing, read_parameters
 from auth_api.oidc.records import one_of, read_record, text, text_or_none, texts, write_record
 from auth_api.oidc.responses import RESPONSE_MODES, ResponseMode, ReturnAddress
 from shared_store.signing_keys import SIGNING_ALGS, SigningAlg
@@ -46,7 +46,6 @@ _RESPONSE_TYPES: tuple[ResponseType, ...] = ("id_token", "code")
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,4}")
 _MAX_UI_LOCALES = 10
-_UNUSABLE_CHARACTERS = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,26 @@ class AuthorizationRequest:
     def client_id(self) -> Origin:
         """The relying party: the origin of its redirect_uri."""
         return self.return_address.redirect_uri.origin
+
+    def parameters(self) -> dict[str, str]:
+        """The parameters that make the same request again, without an address: for a person who takes another one."""
+        address = self.return_address
+        given: dict[str, str | None] = {
+            "client_id": str(self.client_id),
+            "redirect_uri": str(address.redirect_uri),
+            "response_type": self.response_type,
+            "response_mode": address.response_mode,
+            "response_errors": None if address.response_errors else "false",
+            "scope": "openid email",
+            "state": address.state,
+            "nonce": self.nonce,
+            "id_token_signing_alg": self.signing_alg,
+            "code_challenge": self.code_challenge,
+            "code_challenge_method": "S256" if self.code_challenge else None,
+            "prompt": " ".join(self.prompt) or None,
+            "ui_locales": " ".join(self.ui_locales) or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
     def failure(self, error: str, description: str, *, status: int = 400) -> OAuthError:
         """An error that goes back to this request's relying party."""
@@ -120,15 +139,11 @@ def parse_authorization_request(
     """
     if len(params) > MAX_PARAMETERS:
         raise OAuthError("invalid_request", f"more than {MAX_PARAMETERS} request parameters")
-    counts = Counter(name for name, _ in params)
-    doubled = {name for name, count in counts.items() if count > 1}
-    # RFC 6749 §3.1: a parameter without a value counts as left out. An empty state still goes back.
-    given = {name: value for name, value in params if value or name == "state"}
-
-    _check_form(_RETURN_PARAMETERS, given, doubled)
-    return_address = _parse_return_address(given, policy.allowed_origins, state=_usable_state(given, doubled))
+    given = read_parameters(params)
+    given.check_form(_RETURN_PARAMETERS)
+    return_address = _parse_return_address(given, policy.allowed_origins)
     try:
-        return _parse_rest(given, doubled, return_address, policy, can_ask_for_address=can_ask_for_address)
+        return _parse_rest(given, return_address, policy, can_ask_for_address=can_ask_for_address)
     except OAuthError as error:
         error.return_address = return_address
         raise
@@ -139,38 +154,11 @@ def fields_to_repeat(params: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     return [(name, value) for name, value in params if name != "login_hint" and not name.startswith("_")]
 
 
-def _check_form(limits: Mapping[str, int], given: Mapping[str, str], doubled: Collection[str]) -> None:
-    for name, max_octets in limits.items():
-        problem = _problem_of_form(name, given.get(name, ""), doubled, max_octets)
-        if problem:
-            raise OAuthError("invalid_request", problem)
-
-
-def _problem_of_form(name: str, value: str, doubled: Collection[str], max_octets: int) -> str | None:
-    if name in doubled:
-        return f"the request parameter {name} came more than once"
-    if _UNUSABLE_CHARACTERS.search(value):
-        return f"the request parameter {name} is not usable text"
-    if len(value) > max_octets or len(value.encode()) > max_octets:
-        return f"the request parameter {name} is too long, at most {max_octets} octets are accepted"
-    return None
-
-
-def _usable_state(given: Mapping[str, str], doubled: Collection[str]) -> str | None:
-    """The state for answers; one that is itself at fault does not even go back with the error that says so."""
-    state = given.get("state")
-    if state is None or _problem_of_form("state", state, doubled, _OTHER_PARAMETERS["state"]):
-        return None
-    return state
-
-
-def _parse_return_address(
-    given: Mapping[str, str], allowed_origins: Collection[str] | None, *, state: str | None
-) -> ReturnAddress:
+def _parse_return_address(given: Parameters, allowed_origins: Collection[str] | None) -> ReturnAddress:
     """Steps 1 to 6, and 9: nothing is sent to a site that is not allowed here."""
     for name in ("redirect_uri", "client_id", "response_type"):
         if name not in given:
-            raise OAuthError("invalid_request", f"missing request parameter {name}")
+            raise missing(name)
     response_errors = given.get("response_errors", "true")
     if response_errors not in {"true", "false"}:
         raise OAuthError("invalid_request", "response_errors must be true or false")
@@ -185,10 +173,13 @@ def _parse_return_address(
         raise OAuthError("invalid_request", "the client_id must be the origin of the redirect_uri")
     if allowed_origins is not None and given["client_id"] not in allowed_origins:
         raise OAuthError("invalid_request", "the origin of the redirect_uri is not allowed to use this service")
+    # A state that is itself at fault does not even go back with the error that says so.
+    state_is_usable = given.problem_of_form("state", _OTHER_PARAMETERS["state"]) is None
+    state = given.optional("state") if state_is_usable else None
     return ReturnAddress(redirect_uri, response_mode, response_errors == "true", state)
 
 
-def _response_mode(given: Mapping[str, str]) -> ResponseMode:
+def _response_mode(given: Parameters) -> ResponseMode:
     default: ResponseMode = "fragment" if given["response_type"] == "id_token" else "query"
     wanted = given.get("response_mode", default)
     for response_mode in RESPONSE_MODES:
@@ -198,8 +189,7 @@ def _response_mode(given: Mapping[str, str]) -> ResponseMode:
 
 
 def _parse_rest(
-    given: Mapping[str, str],
-    doubled: Collection[str],
+    given: Parameters,
     return_address: ReturnAddress,
     policy: AuthorizationPolicy,
     *,
@@ -209,11 +199,11 @@ def _parse_rest(
     for name in _UNSUPPORTED_PARAMETERS:
         if name in given:
             raise OAuthError(f"{name}_not_supported", f"the request parameter {name} is not supported")
-    _check_form(_OTHER_PARAMETERS, given, doubled)
+    given.check_form(_OTHER_PARAMETERS)
     response_type: ResponseType = "id_token" if given["response_type"] == "id_token" else "code"
     if response_type == "id_token" and "nonce" not in given:
-        raise OAuthError("invalid_request", "missing request parameter nonce")
-    if "openid" not in given.get("scope", "").split(" "):
+        raise missing("nonce")
+    if "openid" not in given.get("scope").split(" "):
         raise OAuthError("invalid_request", "unsupported scope, must contain 'openid'")
     signing_alg = _signing_alg(given, policy.signing_algs)
     prompt = _prompt(given)
@@ -222,7 +212,7 @@ def _parse_rest(
         return_address=return_address,
         response_type=response_type,
         signing_alg=signing_alg,
-        nonce=given.get("nonce"),
+        nonce=given.optional("nonce"),
         code_challenge=code_challenge,
         prompt=prompt,
         ui_locales=_ui_locales(given),
@@ -230,7 +220,7 @@ def _parse_rest(
     )
 
 
-def _signing_alg(given: Mapping[str, str], offered: Collection[SigningAlg]) -> SigningAlg:
+def _signing_alg(given: Parameters, offered: Collection[SigningAlg]) -> SigningAlg:
     wanted = given.get("id_token_signing_alg", "RS256")
     for alg in SIGNING_ALGS:
         if wanted == alg and alg in offered:
@@ -240,19 +230,19 @@ def _signing_alg(given: Mapping[str, str], offered: Collection[SigningAlg]) -> S
     )
 
 
-def _prompt(given: Mapping[str, str]) -> tuple[str, ...]:
-    prompt = tuple(dict.fromkeys(given.get("prompt", "").split()))
+def _prompt(given: Parameters) -> tuple[str, ...]:
+    prompt = tuple(dict.fromkeys(given.get("prompt").split()))
     if "none" in prompt and len(prompt) > 1:
         raise OAuthError("invalid_request", "prompt must not mix none with other values")
     return prompt
 
 
-def _code_challenge(given: Mapping[str, str]) -> str | None:
+def _code_challenge(given: Parameters) -> str | None:
     """RFC 7636 §4.3, with S256 alone: `plain`, also by leaving the method out, protects nothing here."""
-    challenge = given.get("code_challenge")
+    challenge = given.optional("code_challenge")
     if challenge is None:
         if "code_challenge_method" in given:
-            raise OAuthError("invalid_request", "missing request parameter code_challenge")
+            raise missing("code_challenge")
         return None
     if given.get("code_challenge_method") != "S256":
         raise OAuthError("invalid_request", "unsupported code_challenge_method, must be S256")
@@ -261,13 +251,13 @@ def _code_challenge(given: Mapping[str, str]) -> str | None:
     return challenge
 
 
-def _ui_locales(given: Mapping[str, str]) -> tuple[str, ...]:
-    tags = given.get("ui_locales", "").split()
+def _ui_locales(given: Parameters) -> tuple[str, ...]:
+    tags = given.get("ui_locales").split()
     return tuple(tag for tag in tags if _LANGUAGE_TAG.fullmatch(tag))[:_MAX_UI_LOCALES]
 
 
-def _address(given: Mapping[str, str], prompt: tuple[str, ...], *, can_ask_for_address: bool) -> EmailAddress | None:
-    login_hint = given.get("login_hint", "")
+def _address(given: Parameters, prompt: tuple[str, ...], *, can_ask_for_address: bool) -> EmailAddress | None:
+    login_hint = given.get("login_hint")
     if not login_hint and can_ask_for_address:
         if "none" in prompt:
             raise OAuthError("login_required", "without a login_hint the person has to be asked who they are")

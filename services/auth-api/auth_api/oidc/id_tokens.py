@@ -32,7 +32,8 @@ def make_id_token(
 ) -> str:
     """Sign an ID token that is good for `lifetime` seconds from `issued_at` (Unix seconds).
 
-    Costs little more than the signature itself (2048-bit RSA: a quarter of a millisecond); `access_token` is the one issued beside it, if any.
+    Costs little more than the signature itself: with 2048-bit RSA a quarter of a millisecond.
+    `access_token` is the one issued beside it, if any.
     """
     claims: dict[str, object] = {
         "iss": issuer,

@@ -6,7 +6,6 @@ Taking the code out of the store, exactly once, comes between the two and is the
 import hmac
 import re
 from base64 import b64decode, urlsafe_b64encode
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +16,7 @@ from auth_api.addresses import parse_address
 from auth_api.errors import InvalidOriginError, OAuthError
 from auth_api.oidc.id_tokens import Proof
 from auth_api.oidc.origins import RedirectUri, parse_origin, parse_redirect_uri
+from auth_api.oidc.parameters import missing, read_parameters
 from auth_api.oidc.records import number, one_of, read_record, text, text_or_none, write_record
 from shared_store.signing_keys import SIGNING_ALGS, SigningAlg
 
@@ -82,18 +82,19 @@ def parse_token_request(form: Sequence[tuple[str, str]], authorization_header: s
     Raises:
         OAuthError: RFC 6749 §5.2, status 400.
     """
-    given = _single_parameters(form)
+    given = read_parameters(form)
+    given.check_form(_MAX_OCTETS)
     if "grant_type" not in given:
-        raise OAuthError("invalid_request", "missing request parameter grant_type")
+        raise missing("grant_type")
     if given["grant_type"] != "authorization_code":
         raise OAuthError("unsupported_grant_type", "unsupported grant_type, must be authorization_code")
     if "code" not in given:
-        raise OAuthError("invalid_request", "missing request parameter code")
-    client_id = _client_id(given.get("client_id"), authorization_header)
+        raise missing("code")
+    client_id = _client_id(given.optional("client_id"), authorization_header)
     # A code that someone else caught must not be enough: it takes the verifier, or at least the redirect_uri.
     if "redirect_uri" not in given and "code_verifier" not in given:
-        raise OAuthError("invalid_request", "missing request parameter redirect_uri")
-    return TokenRequest(given["code"], given.get("redirect_uri"), client_id, given.get("code_verifier"))
+        raise missing("redirect_uri")
+    return TokenRequest(given["code"], given.optional("redirect_uri"), client_id, given.optional("code_verifier"))
 
 
 def redeem(grant: Grant, request: TokenRequest) -> None:
@@ -119,18 +120,6 @@ def _is_verified(verifier: str, challenge: str) -> bool:
         return False
     expected = urlsafe_b64encode(sha256(verifier.encode("ascii")).digest()).rstrip(b"=")
     return hmac.compare_digest(expected, challenge.encode("ascii", "replace"))
-
-
-def _single_parameters(form: Sequence[tuple[str, str]]) -> dict[str, str]:
-    counts = Counter(name for name, _ in form)
-    for name in _MAX_OCTETS:
-        if counts[name] > 1:
-            raise OAuthError("invalid_request", f"the request parameter {name} came more than once")
-    given = {name: value for name, value in form if value and name in _MAX_OCTETS}
-    for name, value in given.items():
-        if len(value) > _MAX_OCTETS[name]:
-            raise OAuthError("invalid_request", f"the request parameter {name} is too long")
-    return given
 
 
 def _client_id(in_form: str | None, authorization_header: str | None) -> str | None:
