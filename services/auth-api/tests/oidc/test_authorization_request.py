@@ -245,6 +245,14 @@ def test_form_repeats_everything_but_the_hint_and_its_own_fields() -> None:
     assert fields_to_repeat(params) == [("state", ""), ("resource", "a"), ("resource", "b")]
 
 
+def test_a_request_made_again_from_its_parameters_is_the_same_but_for_the_address() -> None:
+    plain = _parse(state="")
+    full = _parse(**PKCE, response_type="code", response_errors="false", prompt="login consent", ui_locales="nl")  # type: ignore[arg-type]
+    for request in (plain, full):
+        again = parse_authorization_request(list(request.parameters().items()), policy=ANYONE)
+        assert again == replace(request, address=None)
+
+
 REQUESTS = st.fixed_dictionaries(
     {},
     optional={
