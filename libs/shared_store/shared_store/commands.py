@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 Value: TypeAlias = str | bytes | int
 Reply: TypeAlias = Any  # what the server answered: bytes, int, None or a list of these
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """Commands that go together, and how their replies become a value.
 
     Every call may be sent twice (the reply to the first may be lost), so it has to come to the same end and the same
@@ -52,7 +52,7 @@ class Call(Generic[T]):
     """
 
     commands: tuple[Command, ...]
-    decode: Callable[[list[Reply]], T]
+    decode: Callable[[list[Reply]], T_co]
 
 
 def load_script(name: str) -> Script:

@@ -8,6 +8,8 @@ AuthApiError
   InvalidProxyError         a trusted proxy of the configuration cannot be read
   CorruptRecordError        something stored earlier cannot be read back
   ProviderTokenError        an identity provider's ID token is not to be believed
+  ListenError               the address to listen on can't be had
+  ManualKeysError           keyfiles and keytext can't be used
   NoSigningKeyError         there is nothing to sign with yet
   TooManyAttemptsError      a rate limit is exceeded
   LoginGoneError            a login is unknown, expired or over
@@ -71,6 +73,14 @@ class CorruptRecordError(AuthApiError):
 
 class ProviderTokenError(AuthApiError):
     """An identity provider's ID token is not to be believed; the message names the failed check."""
+
+
+class ListenError(AuthApiError):
+    """The address to listen on can't be had; the message names the settings."""
+
+
+class ManualKeysError(AuthApiError):
+    """The configured keys can't be used; the message says which setting to mend."""
 
 
 class NoSigningKeyError(AuthApiError):

@@ -65,7 +65,7 @@ def need_each_other(given: Given, *names: str) -> Findings:
 class CommonSettings(SettingsGroup):
     """What every service reads: its Redis, its logs, its internal port."""
 
-    readers = (AUTH_API, MAILER, KEY_ROTATOR)
+    readers: ClassVar[tuple[str, ...]] = (AUTH_API, MAILER, KEY_ROTATOR)
 
     redis_url: t.RedisUrl = Field(description="The Redis or Valkey that holds all state")
     redis_timeout: t.Timeout = Field(5, description="How long Redis may take to answer, in seconds")
@@ -89,7 +89,7 @@ class CommonSettings(SettingsGroup):
 class QueueSettings(SettingsGroup):
     """What the service that asks for mail and the one that sends it must agree on."""
 
-    readers = (AUTH_API, MAILER)
+    readers: ClassVar[tuple[str, ...]] = (AUTH_API, MAILER)
 
     data_dir: t.Folder = Field(
         Path(),
@@ -104,7 +104,7 @@ class QueueSettings(SettingsGroup):
 class HttpSettings(SettingsGroup):
     """The HTTP face: where it listens, who it is, how long its documents keep."""
 
-    readers = (AUTH_API,)
+    readers: ClassVar[tuple[str, ...]] = (AUTH_API,)
 
     listen_ip: t.IpLiteral = Field("127.0.0.1", description="Address that the broker listens on")
     listen_port: t.Port = Field(3333, description="Port that the broker listens on")
@@ -128,7 +128,7 @@ class HttpSettings(SettingsGroup):
 class LoginSettings(SettingsGroup):
     """Who may log in, how an address is proven, and how much of it one may ask for."""
 
-    readers = (AUTH_API,)
+    readers: ClassVar[tuple[str, ...]] = (AUTH_API,)
 
     allowed_origins: t.Origins | None = Field(
         None, description="Relying parties that may use the broker; unset = anyone, an empty list = no one"
@@ -165,7 +165,7 @@ class LoginSettings(SettingsGroup):
 class KeySettings(SettingsGroup):
     """The signing keys: which there are, how long they live, how they are kept."""
 
-    readers = (AUTH_API, KEY_ROTATOR)
+    readers: ClassVar[tuple[str, ...]] = (AUTH_API, KEY_ROTATOR)
 
     signing_algs: t.Algorithms = Field(("RS256",), description="Algorithms that ID tokens are signed with")
     keys_ttl: t.Lifetime = Field(86400, description="Seconds a key signs before the next one does; also its max-age")
@@ -180,7 +180,7 @@ class KeySettings(SettingsGroup):
 class KeyMakingSettings(SettingsGroup):
     """How new signing keys are made."""
 
-    readers = (KEY_ROTATOR,)
+    readers: ClassVar[tuple[str, ...]] = (KEY_ROTATOR,)
 
     rsa_modulus_bits: t.ModulusBits = Field(2048, description="Size of new RSA keys")
     generate_rsa_command: t.Argv = Field((), description="Deprecated. Command that prints a new RSA key as PEM")
@@ -195,7 +195,7 @@ class KeyMakingSettings(SettingsGroup):
 class StoreSettings(SettingsGroup):
     """The embedded store that the launcher starts where no Redis is named."""
 
-    readers = (LAUNCHER,)
+    readers: ClassVar[tuple[str, ...]] = (LAUNCHER,)
 
     memory_storage: t.Switch = Field(False, description="Start a throw-away store; all is lost when the broker stops")
     state_dir: t.Folder | None = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from service_kit.settings import types as t
@@ -20,7 +22,7 @@ TRANSPORTS: dict[t.Transport, str] = {
 class MailSettings(SettingsGroup):
     """The sender and the ways to send."""
 
-    readers = (MAILER,)
+    readers: ClassVar[tuple[str, ...]] = (MAILER,)
 
     from_name: t.Text = Field("Portier", description="Name that mails come from")
     from_address: t.MailAddress = Field(description="Address that mails come from")
@@ -86,7 +88,7 @@ def _order_of_transports(given: Given) -> Findings:
     if not configured:
         settings = ", ".join(TRANSPORTS.values())
         yield "mail_transports", f"there is no way to send mail; set one of {settings}"
-    elif len(configured) > 1 and not order:
+    elif len(configured) > 1 and not wanted:
         example = ", ".join(f'"{name}"' for name in configured)
         yield "mail_transports", f"several ways to send are configured; say in which order: [{example}], or name one"
     for name, setting in TRANSPORTS.items():

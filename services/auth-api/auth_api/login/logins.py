@@ -1,0 +1,313 @@
+"""A login by mail, from the authorization request to the answer: the rules, without HTTP.
+
+Every method says how often it waits for Redis; a test counts.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import urlencode
+
+from auth_api.addresses import EmailAddress
+from auth_api.client_address import ClientAddress
+from auth_api.errors import CorruptRecordError, LoginGoneError
+from auth_api.keyring import Keyring
+from auth_api.login.attempts import Attempts, Subject, refuse_if_exceeded
+from auth_api.login.background import Background
+from auth_api.login.codes import new_code
+from auth_api.login.mail_results import MailResults
+from auth_api.oidc.authorization_request import AuthorizationRequest
+from auth_api.oidc.id_tokens import Proof, make_id_token
+from auth_api.oidc.origins import display_origin
+from auth_api.oidc.records import read_record, texts, write_record
+from auth_api.oidc.token_request import Grant
+from service_kit.logs import short_id
+from shared_store import auth_codes, logins, rate_limits
+from shared_store.logins import CodeStatus, ResendStatus, SessionId, StoredLogin
+from shared_store.mail_jobs import MailJob, new_job_id
+from shared_store.mail_queue import MailQueue, Outcome
+from shared_store.store import Store
+
+GUESSES = 5  # wrong codes a login survives
+MAILS = 4  # one login may cause, the first included
+MAIL_MARGIN = 120  # seconds before a login's end after which its mail is not sent any more
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSettings:
+    """What the operator chose; times in seconds."""
+
+    public_url: str
+    session_ttl: int
+    auth_code_ttl: int
+    token_ttl: int
+    mail_wait: float
+    mail_queue_max: int
+    resend_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who sends a request: the client's network address, the language to speak, the trace it belongs to."""
+
+    ip: ClientAddress
+    locale: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MailSent:
+    """A login that waits for its code. `outcome` is None while the mailers have not told one."""
+
+    session_id: SessionId
+    browser_secret: str
+    request: AuthorizationRequest
+    outcome: Outcome | None
+
+
+class CodeAnswer(Enum):
+    """What a code turned out to be."""
+
+    RIGHT = auto()
+    WRONG = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCode:
+    """A code looked at without consuming the login."""
+
+    answer: CodeAnswer
+    guesses_left: int
+    request: AuthorizationRequest
+    same_browser: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A login that is over: its request, and what the relying party gets (`id_token` or `code`)."""
+
+    request: AuthorizationRequest
+    answer: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """The answer to a wish for another mail; `wait` seconds until the next one may be had, None for no more."""
+
+    request: AuthorizationRequest
+    sent: bool
+    wait: float | None
+    outcome: Outcome | None = None
+
+
+class Logins:
+    """Begins, checks and completes logins by mail."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        queue: MailQueue,
+        results: MailResults,
+        keyring: Keyring,
+        attempts: Attempts,
+        background: Background,
+        settings: LoginSettings,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._results = results
+        self._keyring = keyring
+        self._attempts = attempts
+        self._background = background
+        self._settings = settings
+
+    async def count_attempt(self, request: AuthorizationRequest, visitor: Visitor) -> list[str]:
+        """Count an authorization request on all limits; gives the counters that a completed login is refunded on.
+
+        Waits for Redis once.
+
+        Raises:
+            TooManyAttemptsError: one is exceeded.
+        """
+        subject = _subject(request, visitor)
+        counters = self._attempts.counters(subject)
+        attempts, guesses = await self._store.run_all(
+            rate_limits.hit(counters), rate_limits.look(self._attempts.wrong_guesses(subject))
+        )
+        refuse_if_exceeded(attempts, guesses)
+        return self._attempts.refundable(counters)
+
+    async def send_mail(
+        self, request: AuthorizationRequest, visitor: Visitor, *, refundable: Sequence[str]
+    ) -> MailSent:
+        """Keep the login and ask the mailers for its mail, then wait a moment for what became of that.
+
+        Waits for Redis once.
+
+        Raises:
+            StoreUnavailable: also where the mail queue is full.
+        """
+        session_id = logins.new_session_id()
+        code = new_code()
+        browser_secret = logins.new_browser_secret()
+        login = StoredLogin(request=request.to_json(), data=_write_data(refundable))
+        job = self._mail_job(request, visitor, session_id, code, life=self._settings.session_ttl)
+        save = logins.save_for_code(
+            session_id, login, code=code, browser_secret=browser_secret, ttl=self._settings.session_ttl
+        )
+        with self._results.expecting(job.id) as result:
+            await self._store.run_all(save, self._queue.enqueue(job, bound=self._settings.mail_queue_max))
+            outcome = await self._results.wait(job.id, result, seconds=self._settings.mail_wait)
+        return MailSent(session_id, browser_secret, request, outcome)
+
+    async def resend(self, session_id: SessionId, browser_secret: str, visitor: Visitor) -> Resent:
+        """Mail the same code again. Waits for Redis twice, once where it is refused.
+
+        Raises:
+            LoginGoneError: there is no such login, or this browser did not begin it.
+        """
+        allowed = await self._store.run(
+            logins.allow_resend(
+                session_id,
+                browser_secret=browser_secret,
+                delay=self._settings.resend_delay,
+                mails=MAILS,
+                operation=logins.new_operation_id(),
+            )
+        )
+        if allowed.login is None:
+            raise LoginGoneError("no such login for this browser")
+        request = AuthorizationRequest.from_json(allowed.login.request)
+        if allowed.status is not ResendStatus.SEND:
+            wait = allowed.wait if allowed.status is ResendStatus.WAIT else None
+            return Resent(request, sent=False, wait=wait)
+        code = logins.open_code(allowed.sealed_code, browser_secret)
+        job = self._mail_job(request, visitor, session_id, code, life=allowed.life_left)
+        with self._results.expecting(job.id) as result:
+            await self._store.run(self._queue.enqueue(job, bound=self._settings.mail_queue_max))
+            outcome = await self._results.wait(job.id, result, seconds=self._settings.mail_wait)
+        return Resent(request, sent=True, wait=self._settings.resend_delay, outcome=outcome)
+
+    async def look_at_code(
+        self, session_id: SessionId, code: str, *, browser_secret: str, visitor: Visitor
+    ) -> CheckedCode:
+        """Check a code, consuming nothing; a wrong one counts. Waits for Redis once.
+
+        Raises:
+            LoginGoneError: no login waits for a code under this id.
+        """
+        checked = await self._store.run(logins.look_at_code(session_id, code, guesses=GUESSES))
+        request = self._seen(checked, visitor)
+        answer = CodeAnswer[checked.status.name]
+        return CheckedCode(answer, checked.guesses_left, request, checked.began_in(browser_secret))
+
+    async def confirm(self, session_id: SessionId, code: str, visitor: Visitor) -> CheckedCode | Confirmed:
+        """Check a code and end the login if it is right. Waits for Redis once, twice for response_type=code.
+
+        Raises:
+            LoginGoneError: no login waits for a code under this id.
+        """
+        self._keyring.check_ready()
+        checked = await self._store.run(
+            logins.confirm_code(session_id, code, guesses=GUESSES, operation=logins.new_operation_id())
+        )
+        request = self._seen(checked, visitor)
+        if checked.status is not CodeStatus.RIGHT or checked.login is None:
+            return CheckedCode(CodeAnswer[checked.status.name], checked.guesses_left, request, same_browser=False)
+        return await self.complete(request, refundable=_read_data(checked.login.data))
+
+    async def complete(self, request: AuthorizationRequest, *, refundable: Sequence[str]) -> Confirmed:
+        """Make what the relying party gets for a proven address. Waits for Redis once for response_type=code."""
+        self._background.start("refund_limits", self._store.run(rate_limits.refund(refundable)))
+        proof = Proof(
+            audience=request.client_id,
+            address=_address(request),
+            nonce=request.nonce,
+            auth_time=int(self._keyring.now()),
+        )
+        if request.response_type == "id_token":
+            return Confirmed(request, ("id_token", self._id_token(proof, request)))
+        code = auth_codes.new_auth_code()
+        grant = Grant(
+            proof=proof,
+            redirect_uri=request.return_address.redirect_uri,
+            signing_alg=request.signing_alg,
+            code_challenge=request.code_challenge,
+        )
+        claims = json.dumps({"sub": str(proof.address), "email": str(proof.address), "email_verified": True})
+        await self._store.run(
+            auth_codes.save(code, grant=grant.to_json(), claims=claims, ttl=self._settings.auth_code_ttl)
+        )
+        return Confirmed(request, ("code", code))
+
+    async def cancel(self, session_id: SessionId, browser_secret: str) -> AuthorizationRequest:
+        """End a login that its own browser gives up. Waits for Redis once.
+
+        Raises:
+            LoginGoneError: there is no such login, or this browser did not begin it.
+        """
+        call = logins.cancel(session_id, browser_secret=browser_secret, operation=logins.new_operation_id())
+        login = await self._store.run(call)
+        if login is None:
+            raise LoginGoneError("no such login for this browser")
+        return AuthorizationRequest.from_json(login.request)
+
+    def _id_token(self, proof: Proof, request: AuthorizationRequest) -> str:
+        return make_id_token(
+            proof,
+            key=self._keyring.signing_key(request.signing_alg),
+            issuer=self._settings.public_url,
+            issued_at=proof.auth_time,
+            lifetime=self._settings.token_ttl,
+        )
+
+    def _seen(self, checked: logins.CodeCheck, visitor: Visitor) -> AuthorizationRequest:
+        """Read the request behind a checked code, and count a wrong guess across logins."""
+        if checked.login is None:
+            raise LoginGoneError("no login waits for a code under this id")
+        request = AuthorizationRequest.from_json(checked.login.request)
+        if checked.status is not CodeStatus.RIGHT:
+            counters = self._attempts.wrong_guesses(_subject(request, visitor))
+            self._background.start("count_wrong_guess", self._store.run(rate_limits.hit(counters)))
+        return request
+
+    def _mail_job(
+        self, request: AuthorizationRequest, visitor: Visitor, session_id: SessionId, code: str, *, life: float
+    ) -> MailJob:
+        now = self._keyring.now()
+        query = urlencode({"session": session_id, "code": code})
+        return MailJob(
+            id=new_job_id(),
+            to=str(_address(request)),
+            locale=visitor.locale,
+            site=display_origin(request.client_id),
+            link=f"{self._settings.public_url}/confirm?{query}",
+            code=code,
+            deadline=now + max(life - MAIL_MARGIN, life / 2),
+            expires_in=int(life),
+            reply_to=self._results.channel,
+            trace=visitor.trace,
+            login=short_id(session_id),
+            requested_at=now,
+        )
+
+
+def _subject(request: AuthorizationRequest, visitor: Visitor) -> Subject:
+    return Subject(visitor.ip, _address(request), request.client_id)
+
+
+def _address(request: AuthorizationRequest) -> EmailAddress:
+    if request.address is None:
+        raise CorruptRecordError("a stored login has no address")
+    return request.address
+
+
+def _write_data(refundable: Sequence[str]) -> str:
+    return write_record({"refundable": list(refundable)})
+
+
+def _read_data(data: str) -> tuple[str, ...]:
+    return read_record(data, lambda fields: texts(fields, "refundable"))

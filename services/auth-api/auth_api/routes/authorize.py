@@ -1,0 +1,100 @@
+"""The authorization endpoint."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auth_api.login.logins import Logins, MailSent, Visitor
+from auth_api.metrics import Metrics
+from auth_api.oidc.authorization_request import (
+    AuthorizationPolicy,
+    AuthorizationRequest,
+    parse_authorization_request,
+)
+from auth_api.oidc.origins import display_origin
+from auth_api.pages import Notice
+from auth_api.routes.answers import Answers, json_answer
+from auth_api.routes.requests import LoginCookie, Params, locale_of, parameters, wants_json
+from auth_api.routes.visitors import Visitors
+from shared_store.mail_queue import Outcome
+
+UNMAILABLE = "login_hint is not a valid email address: no mail can be sent to it"
+
+
+class Authorize:
+    """Begins logins (`/auth`)."""
+
+    def __init__(
+        self,
+        *,
+        answers: Answers,
+        logins: Logins,
+        policy: AuthorizationPolicy,
+        visitors: Visitors,
+        cookie: LoginCookie | None,
+        metrics: Metrics,
+        resend_delay: int,
+    ) -> None:
+        self._answers = answers
+        self._logins = logins
+        self._policy = policy
+        self._visitors = visitors
+        self._cookie = cookie
+        self._metrics = metrics
+        self._resend_delay = resend_delay
+
+    async def __call__(self, http: Request) -> Response:
+        """Answer an authorization request (OpenID Connect Core section 3)."""
+        self._metrics.auth_requests.inc()
+        as_json = wants_json(http)
+        params = await parameters(http)
+        request = parse_authorization_request(params, policy=self._policy, can_ask_for_address=not as_json)
+        if request.address is None:
+            return self._ask_for_address(http, request, params)
+        visitor = self._visitors.visitor(http, request.ui_locales)
+        refundable = await self._logins.count_attempt(request, visitor)
+        if "none" in request.prompt:
+            raise request.failure("interaction_required", "the person has to read a mail")
+        return await self._by_mail(http, request, visitor, refundable, as_json=as_json)
+
+    def _ask_for_address(self, http: Request, request: AuthorizationRequest, params: Params) -> Response:
+        html = self._answers.pages.login_hint(
+            locale=locale_of(http, request.ui_locales),
+            site=display_origin(request.client_id),
+            parameters=dict(params),
+        )
+        # The form's answer may be a redirect to the site or to an identity provider that nobody knows yet.
+        return self._answers.page(html, form_action=f"'self' https: {request.client_id}")
+
+    async def _by_mail(
+        self,
+        http: Request,
+        request: AuthorizationRequest,
+        visitor: Visitor,
+        refundable: list[str],
+        *,
+        as_json: bool,
+    ) -> Response:
+        self._metrics.email_requested(request.address)
+        with self._metrics.mail_wait(request.address):
+            sent = await self._logins.send_mail(request, visitor, refundable=refundable)
+        if sent.outcome is Outcome.REJECTED:
+            raise request.failure("invalid_request", UNMAILABLE)
+        cookie = self._cookie.set(sent.session_id, sent.browser_secret) if self._cookie else None
+        if as_json:
+            content = {"result": "verification_code_sent", "session": sent.session_id}
+            return json_answer(content, cookie=cookie)
+        return self._answers.page(self._code_page(http, sent), form_action=f"'self' {request.client_id}", cookie=cookie)
+
+    def _code_page(self, http: Request, sent: MailSent) -> str:
+        request = sent.request
+        own_browser = self._cookie is not None
+        return self._answers.pages.confirm(
+            locale=locale_of(http, request.ui_locales),
+            site=display_origin(request.client_id),
+            address=request.address.original if request.address else "",
+            session=sent.session_id,
+            resend_in=self._resend_delay if own_browser else None,
+            other_address=request.parameters(),
+            can_cancel=own_browser,
+            notice=None if sent.outcome is Outcome.DELIVERED else Notice.LATE,
+        )

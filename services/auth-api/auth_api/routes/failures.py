@@ -1,0 +1,129 @@
+"""From an exception to an answer: the one place where errors become HTTP.
+
+An OAuth error goes back to the relying party where its redirect_uri is known to be its own; everything else is told
+here, as a page or, to programs, as JSON. Nothing unexpected is described to the outside: it gets a reference that is
+in the log.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auth_api.errors import BearerError, LoginGoneError, NoSigningKeyError, OAuthError, TooManyAttemptsError
+from auth_api.oidc.responses import error_response
+from auth_api.pages import ErrorKind
+from auth_api.routes.answers import Answers, json_answer
+from auth_api.routes.requests import locale_of, wants_json
+from shared_store.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+EXPIRED = "The session has expired."
+_REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told about an error, apart from how it looks."""
+
+    status: int
+    error: str
+    description: str
+    kind: ErrorKind
+    retry_after: int | None = None
+    reference: str | None = None
+
+
+class Failures:
+    """Wraps handlers so that each of their errors becomes an answer."""
+
+    def __init__(self, answers: Answers, *, count_limited: Callable[[], None]) -> None:
+        self._answers = answers
+        self._count_limited = count_limited
+
+    def guard(self, handler: Handler) -> Handler:
+        """Give the handler with its errors answered: as a page, or as JSON to who asks for it."""
+        return self._guarded(handler, always_json=False)
+
+    def guard_json(self, handler: Handler) -> Handler:
+        """Give the handler of an endpoint that only programs call, with its errors answered as JSON."""
+        return self._guarded(handler, always_json=True)
+
+    def _guarded(self, handler: Handler, *, always_json: bool) -> Handler:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:  # noqa: BLE001  this is the border: nothing may get past it untold
+                return self._answer(request, error, as_json=always_json or wants_json(request))
+
+        return guarded
+
+    def _answer(self, request: Request, error: Exception, *, as_json: bool) -> Response:
+        if isinstance(error, OAuthError) and error.return_address is not None and not as_json:
+            sent_back = error_response(error, issuer=self._answers.issuer)
+            if sent_back is not None:
+                log.debug("error_sent_back", error=error.error, description=error.description)
+                return self._answers.carry(sent_back, error.return_address, locale=locale_of(request))
+        told = self._tell(error)
+        headers = {"retry-after": str(told.retry_after)} if told.retry_after is not None else {}
+        if isinstance(error, BearerError):
+            headers["www-authenticate"] = error.www_authenticate
+        if as_json:
+            content: dict[str, Any] = {
+                "error": told.error,
+                "error_description": told.description,
+                "reference": told.reference,
+            }
+            return json_answer(content, status=told.status, headers=headers)
+        html = self._answers.pages.error(
+            locale=locale_of(request),
+            kind=told.kind,
+            description=told.description,
+            reference=told.reference,
+            wait=told.retry_after,
+            try_again=_again(request) if told.kind is ErrorKind.UNAVAILABLE else None,
+        )
+        return self._answers.page(html, status=told.status, headers=headers)
+
+    def _tell(self, error: Exception) -> Told:
+        match error:
+            case OAuthError():
+                log.debug("error_shown", error=error.error, description=error.description)
+                kind = ErrorKind.PROVIDER if error.status == 503 else ErrorKind.BAD_REQUEST
+                return Told(error.status, error.error, error.description, kind)
+            case LoginGoneError():
+                return Told(400, "invalid_request", EXPIRED, ErrorKind.EXPIRED)
+            case TooManyAttemptsError():
+                self._count_limited()
+                wait = error.retry_after
+                return Told(429, "access_denied", "too many requests", ErrorKind.RATE_LIMITED, retry_after=wait)
+            case StoreUnavailable():
+                log.warning("store_unavailable", error=str(error))
+                return _unavailable("the service can't reach its store for the moment", error.retry_after)
+            case NoSigningKeyError():
+                log.warning("no_signing_key", error=str(error))
+                return _unavailable("the service has no signing key yet", 2)
+            case _:
+                reference = "".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(6))
+                log.error("unexpected_error", reference=reference, exc_info=error)
+                description = "an internal error, which the log has under the reference"
+                return Told(500, "server_error", description, ErrorKind.INTERNAL, reference=reference)
+
+
+def _unavailable(description: str, retry_after: int) -> Told:
+    return Told(503, "temporarily_unavailable", description, ErrorKind.UNAVAILABLE, retry_after=retry_after)
+
+
+def _again(request: Request) -> str | None:
+    """Give the address that the page tries again by itself: only a GET can be repeated so."""
+    if request.method != "GET" or request.url.path.startswith("//"):
+        return None
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
