@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import structlog
+
 from service_kit.errors import ConfigurationError, ServiceKitError
 from service_kit.logs import configure_logging
 from service_kit.settings import CommonSettings, Loaded, describe, load
@@ -17,6 +19,8 @@ from service_kit.stopping import Stop, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+log = structlog.stdlib.get_logger()
 
 S = TypeVar("S", bound=CommonSettings)
 
@@ -77,6 +81,7 @@ class Cli(Generic[S]):
             return 0
         if arguments.debug:
             configure_logging(service=self._service, level="debug", format="console")
+            _log_warnings(loaded)
         else:
             self._log_as_configured(loaded)
 
@@ -91,3 +96,9 @@ class Cli(Generic[S]):
     def _log_as_configured(self, loaded: Loaded[S]) -> None:
         settings = loaded.settings
         configure_logging(service=self._service, level=settings.log_level, format=settings.log_format)
+        _log_warnings(loaded)
+
+
+def _log_warnings(loaded: Loaded[S]) -> None:
+    for warning in loaded.warnings:
+        log.warning("configuration_warning", warning=warning)

@@ -33,10 +33,19 @@ class Problem:
 class ConfigurationError(ServiceKitError):
     """The configuration cannot be used; `problems` holds all that is wrong with it, not just the first."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], warnings: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)  # a name misspelled there may be what is missing here
         count = "one problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"the configuration has {count}:", *(f"  {p}" for p in self.problems)]))
+        super().__init__(
+            "\n".join(
+                [
+                    f"the configuration has {count}:",
+                    *(f"  {p}" for p in self.problems),
+                    *(f"  warning: {w}" for w in self.warnings),
+                ]
+            )
+        )
 
 
 class InternalPortError(ServiceKitError):

@@ -75,9 +75,10 @@ async def run_until_stopped(main: Main, *, drain: float = DRAIN) -> int:
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if stop.requested:
                 log.info("stopping", reason=stop.reason, bound=drain)
                 systemd.notify("STOPPING=1")
+            if not work.done():
                 await asyncio.wait({work}, timeout=drain)
             return await _outcome(work, drain)
         finally:

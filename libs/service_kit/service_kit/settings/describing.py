@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, SecretStr
 
@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from service_kit.settings.groups import SettingsGroup
     from service_kit.settings.loading import Loaded
 
-S = TypeVar("S", bound="SettingsGroup")
-
 WIDEST_VALUE = 60
 
 
-def describe(loaded: Loaded[S]) -> str:
+def describe(loaded: Loaded[SettingsGroup]) -> str:
     """A table of name, value and source in the catalogue's order, then the warnings."""
     values = dict(loaded.settings)
     rows = [(name, show(values[name]), loaded.sources[name]) for name in catalogue() if name in values]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=SettingsGroup)
+S_co = TypeVar("S_co", bound=SettingsGroup, covariant=True)
 
 DEFAULT = "default"
 
@@ -38,14 +39,14 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded(Generic[S]):
+class Loaded(Generic[S_co]):
     """One service's settings, where each came from, and what an operator should hear about them.
 
     `sources` also names what is set for other services; what no source sets is missing there, unless it is a setting
     of this service, whose source is then "default".
     """
 
-    settings: S
+    settings: S_co
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -114,7 +115,7 @@ def _validate(settings_class: type[S], values: dict[str, object], sources: Mappi
             if details["loc"] and details["loc"][0] not in told:  # those of no place are the disagreements
                 _add_problem(details, sources, findings)
     if findings.problems:
-        raise ConfigurationError(findings.problems) from None
+        raise ConfigurationError(findings.problems, findings.warnings) from None
     return settings
 
 

@@ -59,7 +59,8 @@ def mask_url(url: str) -> str:
         return f"{scheme}://***"
     userinfo, at, host = authority.rpartition("@")
     user = userinfo.partition(":")[0]
-    return f"{scheme}://{user}:***@{host}{slash}{path}" if at else url.partition("?")[0]
+    shown = f"{user}:***@{host}" if at else host
+    return f"{scheme}://{shown}{slash}{path}".partition("?")[0]
 
 
 def _number(least: int, most: int) -> object:
@@ -208,7 +209,7 @@ Networks = Annotated[tuple[Network, ...], Items(), Advice('a list such as ["10.0
 PublicUrl = Annotated[str, AfterValidator(_origin), Advice("scheme and host only, like https://login.example.com")]
 Origin = Annotated[str, AfterValidator(_origin)]
 Origins = Annotated[tuple[Origin, ...], Items(from_files=True), Advice('a list such as ["https://example.com"]')]
-Domain = Annotated[str, AfterValidator(_domain)]
+Domain = Annotated[str, AfterValidator(_domain), Advice("a domain such as example.com")]
 Domains = Annotated[tuple[Domain, ...], Items(from_files=True), Advice('a list such as ["example.com"]')]
 HttpUrl = Annotated[str, AfterValidator(_http_url), Advice("an http or https URL")]
 MailAddress = Annotated[str, AfterValidator(_mail_address), Advice("an address such as login@example.com")]
