@@ -35,11 +35,16 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
-    configure_logging(service="auth-api", instance="abcd")
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
+def configure() -> None:
+    """Not in a fixture: pytest gives each phase of a test a stderr of its own."""
+    configure_logging(service="auth-api", instance="abcd")
+
+
 def test_line_has_service_instance_login_and_trace(lines: Lines) -> None:
+    configure()
     trace = Trace.new()
     with login_context("the-session-id"), trace.in_logs():
         structlog.get_logger().info("code_mailed", attempts=2)
@@ -59,6 +64,7 @@ def test_line_has_service_instance_login_and_trace(lines: Lines) -> None:
 
 
 def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
+    configure()
     logging.getLogger("uvicorn.error").warning("mail to %s", "a@b.example")
     (line,) = lines()
     assert (line["event"], line["logger"], line["service"]) == ("mail to ***", "uvicorn.error", "auth-api")
@@ -66,16 +72,19 @@ def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "uvicorn.access", "httpcore.connection"])
 def test_libraries_that_log_urls_are_quiet_below_warning(name: str, lines: Lines) -> None:
+    configure()
     logging.getLogger(name).info("GET https://x/?code=1")
     assert lines() == []
 
 
 def test_debug_is_left_out_at_info(lines: Lines) -> None:
+    configure()
     structlog.get_logger().debug("detail")
     assert lines() == []
 
 
 def test_traceback_is_redacted_and_holds_no_locals(lines: Lines) -> None:
+    configure()
     password = "-".join(["hunter2", "local"])
     try:
         raise ValueError(f"cannot open redis://u:{'pw'}@h/0 for joe@b.example")  # noqa: TRY301
@@ -96,7 +105,8 @@ def test_console_lines_are_redacted_too(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_set_up_twice_writes_each_line_once(lines: Lines) -> None:
-    configure_logging(service="auth-api", instance="abcd")
+    configure()
+    configure()
     structlog.get_logger().info("once")
     assert len(lines()) == 1
 
