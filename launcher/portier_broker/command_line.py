@@ -40,7 +40,7 @@ def parse(argv: Sequence[str]) -> Options:
 def _parse_main(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="portier-broker",
-        description="Run the broker: auth-api, mailer and key-rotator, with an embedded Valkey where no Redis is named.",
+        description="Run the broker: auth-api, mailer, key-rotator, and an embedded Valkey where no Redis is named.",
         epilog="`portier-broker demo` adds a development inbox and a demo site; see `portier-broker demo --help`.",
     )
     parser.add_argument("--version", action="version", version=f"Portier Broker {version('portier-broker')}")
@@ -62,7 +62,7 @@ def _parse_main(argv: Sequence[str]) -> Options:
 def _parse_demo(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="portier-broker demo",
-        description="Run the broker with an inbox that gets all its mail and a site to log in to. For development only.",
+        description="Run the broker with an inbox for all its mail and a site to log in to. For development only.",
     )
     _add_common(parser)
     parser.add_argument("--no-open", action="store_true", help="do not open the demo site in a browser")

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 
 import aiosmtplib
 import httpx
@@ -26,7 +27,8 @@ class Running:
             if isinstance(mail, bytes):
                 await smtp.sendmail(sender, [to], mail)
             else:
-                await smtp.send_message(mail, sender=sender, recipients=[to])
+                options = [] if to.isascii() else ["SMTPUTF8"]
+                await smtp.sendmail(sender, [to], mail.as_bytes(policy=SMTPUTF8), mail_options=options)
 
     async def mails(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = (await self.client.get("/mails.json")).json()
@@ -104,8 +106,8 @@ async def test_what_is_not_there_is_404(inbox: Running, path: str) -> None:
 
 
 HOSTILE = {
-    "script in every place": b'From: <script>1</script>\r\nTo: "<img src=x onerror=1>"\r\nSubject: </h2><script>2</script>'
-    b'\r\n\r\n<script>3</script> http://x.test/"onmouseover=alert(1)\r\n',
+    "script in every place": b'From: <script>1</script>\r\nTo: "<img src=x onerror=1>"\r\n'
+    b'Subject: </h2><script>2</script>\r\n\r\n<script>3</script> http://x.test/"onmouseover=alert(1)\r\n',
     "unknown charset": b"Content-Type: text/plain; charset=klingon\r\nSubject: =?klingon?B?AAAA?=\r\n\r\n\xff\xfe\r\n",
     "broken base64": b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n$$$$=A\r\n",
     "broken encoded word": b"Subject: =?utf-8?B?A?=\r\n\r\n.\r\n",
@@ -113,7 +115,7 @@ HOSTILE = {
     "boundary that never comes": b"Content-Type: multipart/mixed; boundary=x\r\n\r\nno part at all\r\n",
     "multipart without boundary": b"Content-Type: multipart/alternative\r\n\r\ntext\r\n",
     "charset with continuation": b"Content-Type: text/plain; charset*0*=''%ff; charset*1*=%\r\n\r\n.\r\n",
-    "message in message": b"Content-Type: message/rfc822\r\n\r\nContent-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\n.\r\n",
+    "message in message": b"Content-Type: message/rfc822\r\n\r\n" * 2 + b"Subject: in\r\n\r\n.\r\n",
     "nested deep": b"".join(
         b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (i, i) for i in range(2000)
     ),
