@@ -10,7 +10,7 @@ from portier_broker.errors import LauncherError
 from portier_broker.launch import DRAIN, launch
 from portier_broker.services import BAD_CONFIGURATION, COMMANDS, Commands
 from portier_broker.settings import LauncherSettings, load_settings
-from service_kit.errors import ConfigurationError
+from service_kit.errors import ConfigurationError, ServiceKitError
 from service_kit.logs import configure_logging
 from service_kit.settings import LAUNCHER, Loaded
 from service_kit.stopping import Stop, run
@@ -43,16 +43,16 @@ def _run(options: Options, loaded: Loaded[LauncherSettings], commands: Commands)
         nonlocal code
         try:
             await launch(options, loaded, stop, commands=commands)
-        except (LauncherError, BaseExceptionGroup) as error:
+        except (LauncherError, ServiceKitError, BaseExceptionGroup) as error:
             code = _failed(error)
 
     return run(serve, drain=DRAIN) or code
 
 
 def _failed(error: BaseException) -> int:
-    """Tell what kept us from working; what is no LauncherError is a fault of ours and keeps its traceback."""
+    """Tell what kept us from working; anything not raised on purpose keeps its traceback."""
     causes = list(_leaves(error))
-    if not all(isinstance(cause, LauncherError) for cause in causes):
+    if not all(isinstance(cause, LauncherError | ServiceKitError) for cause in causes):
         raise error
     for cause in causes:
         _complain(cause)

@@ -28,11 +28,8 @@ async def import_or_export_keys(
     options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS
 ) -> int:
     """Call the key-rotator's command against the store that the broker would use; its exit code."""
-    command = [
-        *commands[KEY_ROTATOR],
-        *_keys_arguments(options),
-        *(["--config", options.config] * bool(options.config)),
-    ]
+    config = () if options.config is None else ("--config", options.config)
+    command = (*commands[KEY_ROTATOR], *_keys_arguments(options), *config)
     if place := await store_in_use(loaded.settings):
         return await _call(with_settings(os.environ, redis_url=place.url), *command)
     async with start_guard() as guard:

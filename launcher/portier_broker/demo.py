@@ -28,6 +28,11 @@ class DemoSockets:
     inbox: socket.socket
     site: socket.socket
 
+    def close(self) -> None:
+        """Give the ports back."""
+        for listener in (self.smtp, self.inbox, self.site):
+            listener.close()
+
 
 def open_sockets(demo: Demo) -> DemoSockets:
     """Take the ports. Raises: LauncherError when none is free."""

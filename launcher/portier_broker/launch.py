@@ -46,6 +46,7 @@ async def launch(
         beside = None
         if options.demo is not None:
             sockets = open_sockets(options.demo)
+            stack.callback(sockets.close)
             environment = demo_environment(options.demo, loaded, sockets)
             loaded = load_settings(options.config, environment)
             tell_moved_ports(options.demo, sockets, broker_port=loaded.settings.listen_port)

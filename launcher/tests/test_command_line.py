@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,10 @@ def test_arguments_that_make_no_sense_are_refused(arguments: list[str], capsys: 
 
 
 @pytest.fixture
-def sockets() -> DemoSockets:
-    return open_sockets(ANY_PORTS)
+def sockets() -> Iterator[DemoSockets]:
+    taken = open_sockets(ANY_PORTS)
+    yield taken
+    taken.close()
 
 
 def test_demo_keeps_what_is_configured_but_takes_all_mail(
