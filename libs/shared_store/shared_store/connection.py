@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import (
-    BlockingConnectionPool,
-    Connection,
-    Redis,
-    RedisCluster,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import FullJitterBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, TimeoutError  # noqa: A004
+
+from shared_store.sockets import (
+    PlainConnection,
+    SentinelConnection,
+    SentinelTlsConnection,
+    SocketConnection,
+    TlsConnection,
+)
 
 Topology = Literal["standalone", "sentinel", "cluster"]
 Client = Redis | RedisCluster
@@ -30,6 +31,7 @@ T = TypeVar("T")
 HEALTH_CHECK_INTERVAL = 15  # seconds of silence after which a connection is tried before it is used
 RETRIES = 3  # of idempotent calls, within the store's own bound of time
 BACKOFF_BASE, BACKOFF_CAP = 0.05, 0.5  # seconds
+SPARE = 8  # connections over those that calls use: for pub/sub, and for a Cluster client's own questions
 
 
 class StoreUrlError(ValueError):
@@ -65,8 +67,9 @@ class StoreUrl:
             text = f"redis://{text}"
         try:
             parts = urlsplit(text)
-        except ValueError as error:
-            raise StoreUrlError("redis_url can't be read as a URL") from error
+        except ValueError:
+            # The reason holds parts of the URL, and a password may be among them.
+            raise StoreUrlError("redis_url can't be read as a URL") from None
         scheme = "redis" if parts.scheme == "http" else parts.scheme
         if scheme == "unix":
             return cls._unix(parts)
@@ -83,7 +86,7 @@ class StoreUrl:
     def _unix(cls, parts: SplitResult) -> StoreUrl:
         options = parse_qs(parts.query)
         username, password = _credentials(parts.netloc)
-        if not parts.path:
+        if not parts.path.strip("/") or parts.netloc.rpartition("@")[2]:
             raise StoreUrlError("redis_url with unix:// needs the path of a socket: unix:///run/redis/redis.sock")
         return cls(
             topology="standalone",
@@ -169,23 +172,15 @@ def open_client(url: StoreUrl, options: ConnectionOptions, *, retries: int, time
         return _cluster(url, options, settings)
     if url.topology == "sentinel":
         return _sentinel(url, options, settings)
-    pool_settings: dict[str, Any] = {
-        "max_connections": options.max_connections,
-        "timeout": options.timeout,
-        "db": url.database,
-    }
+    settings |= {"max_connections": options.max_connections + SPARE, "db": url.database}
     if url.socket_path is not None:
-        pool = BlockingConnectionPool(
-            connection_class=UnixDomainSocketConnection, path=url.socket_path, **pool_settings, **settings
-        )
-        return Redis.from_pool(pool)
+        return Redis.from_pool(ConnectionPool(connection_class=SocketConnection, path=url.socket_path, **settings))
     [(host, port)] = url.nodes
-    pool = BlockingConnectionPool(
-        connection_class=SSLConnection if url.tls else Connection,
+    pool = ConnectionPool(
+        connection_class=TlsConnection if url.tls else PlainConnection,
         host=host,
         port=port,
         socket_connect_timeout=options.timeout,
-        **pool_settings,
         **settings,
         **_tls(url, options),
     )
@@ -200,6 +195,7 @@ def _sentinel(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any
             "username": url.sentinel_username,
             "password": url.sentinel_password,
             "protocol": 2,
+            "driver_info": None,
             "ssl": url.tls,
             "retry": _Retry(0),
             **connecting,
@@ -209,9 +205,9 @@ def _sentinel(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any
     pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
         url.master_name,
         sentinel,
-        ssl=url.tls,
+        connection_class=SentinelTlsConnection if url.tls else SentinelConnection,
         db=url.database,
-        max_connections=options.max_connections,
+        max_connections=options.max_connections + SPARE,
         socket_connect_timeout=options.timeout,
         **settings,
         **_tls(url, options),
@@ -220,14 +216,34 @@ def _sentinel(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any
 
 
 def _cluster(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any]) -> Client:
-    return RedisCluster(
+    client = RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in url.nodes],
         ssl=url.tls,
-        max_connections=options.max_connections,
+        # Twice, per node: after a change of topology old connections are counted until they are closed.
+        max_connections=2 * options.max_connections + SPARE,
         socket_connect_timeout=options.timeout,
         **settings,
         **_tls(url, options),
     )
+    connection_class = TlsConnection if url.tls else PlainConnection
+    client.nodes_manager.connection_kwargs["connection_class"] = connection_class
+    for node in client.nodes_manager.startup_nodes.values():
+        node.connection_class = connection_class
+    return client
+
+
+async def close_client(client: Client) -> None:
+    """Close every connection of a client, those to sentinels and to nodes of an older topology among them."""
+    await client.aclose()
+    if isinstance(client, RedisCluster):
+        # A client that has just lost a node takes itself for closed and leaves the other nodes' connections open.
+        await client.nodes_manager.aclose()
+        await client.nodes_manager.aclose("startup_nodes")
+        return
+    await client.connection_pool.disconnect()
+    if isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _tls(url: StoreUrl, options: ConnectionOptions) -> dict[str, Any]:
@@ -275,7 +291,7 @@ def _credentials(netloc: str) -> tuple[str | None, str | None]:
 
 
 def _address(text: str, default_port: int) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?", text)
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?", text)
     if match is None:
         raise StoreUrlError("redis_url has an address that is not host, host:port or [IPv6]:port")
     port = int(match[3]) if match[3] else default_port

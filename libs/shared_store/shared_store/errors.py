@@ -15,6 +15,7 @@ redis-py's exceptions end here: `translate` is the one place that reads them.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 
 from redis import exceptions as redis_errors
 
@@ -57,30 +58,38 @@ class KeySetConflict(StoreError):  # noqa: N818
     """The key set changed since it was read; read it again and decide again."""
 
 
-# Servers before 7 wrap a script's error in a text of their own, and tell several errors in text only, so the
-# whole message is searched, first match wins.
-_BY_TEXT: tuple[tuple[str, type[StoreError], str], ...] = (
-    ("OOM ", StoreFull, "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
-    ("READONLY", StoreUnavailable, "Redis is a read-only replica: a failover is under way, or redis_url is wrong"),
-    ("MISCONF", StoreUnavailable, "Redis can't write its snapshot and refuses writes: look at its disk and its log"),
-    ("LOADING", StoreUnavailable, "Redis is still loading its data"),
-    ("CLUSTERDOWN", StoreUnavailable, "the Redis Cluster is down: some hash slots have no master"),
-    ("MASTERDOWN", StoreUnavailable, "the Redis replica has lost its master"),
-    ("TRYAGAIN", StoreUnavailable, "the Redis Cluster is moving this hash slot"),
-    ("NOREPLICAS", StoreUnavailable, "Redis has fewer replicas than min-replicas-to-write asks for"),
-    ("BUSY ", StoreUnavailable, "Redis is busy running a script"),
-    ("max number of clients", StoreUnavailable, "Redis has no connection left: raise its maxclients"),
-    ("NOPERM", StoreRefused, "the Redis ACL denies this user a command or a key"),
-    ("NOAUTH", StoreRefused, "Redis asks for a password: put it into redis_url"),
-    ("WRONGPASS", StoreRefused, "Redis refuses the user or password in redis_url"),
-    ("WRONGTYPE", CorruptRecord, "a key of ours holds another type: is the database shared with something else?"),
+# What tells a failure: a part of its text, since servers before 7 wrap a script's error in a text of their own and tell
+# several errors in text only; or redis-py's type, since it takes the code that it knows off the text. First match wins.
+_KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = (
+    ("OOM ", redis_errors.OutOfMemoryError, StoreFull,
+     "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
+    ("READONLY", redis_errors.ReadOnlyError, StoreUnavailable,
+     "Redis is a read-only replica: a failover is under way, or redis_url is wrong"),
+    ("MISCONF", None, StoreUnavailable,
+     "Redis can't write its snapshot and refuses writes: look at its disk and its log"),
+    ("LOADING", redis_errors.BusyLoadingError, StoreUnavailable, "Redis is still loading its data"),
+    ("CLUSTERDOWN", redis_errors.ClusterDownError, StoreUnavailable,
+     "the Redis Cluster is down: some hash slots have no master"),
+    ("MASTERDOWN", redis_errors.MasterDownError, StoreUnavailable, "the Redis replica has lost its master"),
+    ("TRYAGAIN", redis_errors.TryAgainError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
+    ("NOREPLICAS", None, StoreUnavailable, "Redis has fewer replicas than min-replicas-to-write asks for"),
+    ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
+    ("max number of clients", redis_errors.MaxConnectionsError, StoreUnavailable,
+     "Redis has no connection left: raise its maxclients"),
+    ("NOPERM", redis_errors.NoPermissionError, StoreRefused, "the Redis ACL denies this user a command or a key"),
+    ("called without any password", None, StoreRefused,
+     "Redis has no password but redis_url does: take it out there, or set one in Redis"),
+    ("Authentication required", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
+    ("NOAUTH", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
+    ("WRONGPASS", redis_errors.AuthenticationError, StoreRefused,
+     "Redis refuses the user or password in redis_url"),
+    ("unknown command", None, StoreRefused,
+     "Redis does not know, or was told to hide, a command that is needed: Redis 6.2 or Valkey 7.2 at the least"),
+    ("WRONGTYPE", None, CorruptRecord, "a key of ours holds another type: is the database shared with something else?"),
+    ("user_script", None, CorruptRecord, "a value under a key of ours is not what this project writes there"),
 )  # fmt: skip
 
-_BY_TYPE: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
-    (redis_errors.AuthenticationError, StoreRefused, "Redis refuses the user or password in redis_url"),
-    (redis_errors.AuthorizationError, StoreRefused, "Redis refuses this user"),
-    (redis_errors.NoPermissionError, StoreRefused, "the Redis ACL denies this user a command or a key"),
-    (redis_errors.MaxConnectionsError, StoreUnavailable, "all connections to Redis are in use"),
+_GENERAL: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
     (redis_errors.TimeoutError, StoreUnavailable, "Redis does not answer in time"),
     (redis_errors.ClusterError, StoreUnavailable, "the Redis Cluster can't serve this now"),
     (redis_errors.RedisClusterException, StoreUnavailable, "the Redis Cluster can't serve this now"),
@@ -92,30 +101,43 @@ _BY_TYPE: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
 
 def translate(error: BaseException) -> StoreError:
     """Give the store's own exception for one of redis-py's, to be raised `from` it."""
-    text = str(error)
     certificate = _certificate_problem(error)
     if certificate is not None:
         return StoreRefused(f"TLS to Redis failed: {certificate}; check redis_ca_file and the name in redis_url")
-    for mark, kind, advice in _BY_TEXT:
-        if mark in text:
-            return kind(f"{advice} ({_shortened(text)})")
-    for cause, kind, advice in _BY_TYPE:
-        if isinstance(error, cause):
-            return kind(f"{advice} ({_shortened(text)})" if text else advice)
-    return StoreError(f"Redis answered what this project does not expect: {_shortened(text)}")
+    for cause in _causes(error):
+        text = str(cause)
+        for mark, type_, kind, advice in _KNOWN:
+            if mark in text or (type_ is not None and isinstance(cause, type_)):
+                return kind(_told(advice, text))
+    for general, kind, advice in _GENERAL:
+        if isinstance(error, general):
+            return kind(_told(advice, str(error)))
+    return StoreError(_told("Redis answered what this project does not expect", str(error) or type(error).__name__))
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Tell whether a server answered as a replica does, which a connection to an old master goes on doing."""
+    return any(isinstance(cause, redis_errors.ReadOnlyError) or "READONLY" in str(cause) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _certificate_problem(error: BaseException) -> str | None:
     """Say what is wrong with a certificate, where that is behind the error."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
         if isinstance(cause, ssl.SSLError):
             return cause.reason or "handshake failed"
-        cause = cause.__cause__ or cause.__context__
     return "certificate verify failed" if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 200 else text[:200] + "…"
+def _told(advice: str, text: str) -> str:
+    if not text:
+        return advice
+    return f"{advice} ({text if len(text) <= 200 else text[:200] + '…'})"

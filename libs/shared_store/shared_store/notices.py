@@ -8,6 +8,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from redis.asyncio import RedisCluster
+from redis.asyncio.client import PubSub
+
+from shared_store.connection import Client
 from shared_store.errors import translate
 from shared_store.store import Store
 
@@ -50,8 +54,15 @@ class Notices:
                 self.connected.clear()
             await asyncio.sleep(RETRY_AFTER)
 
+    def _pubsub(self, client: Client) -> PubSub:
+        # Every node of a Cluster hears every channel; one at random, lest we come back to one that is lost.
+        return client.pubsub(node=client.get_random_node()) if isinstance(client, RedisCluster) else client.pubsub()
+
     async def _follow(self) -> None:
-        async with self._store.client.pubsub() as pubsub:
+        client = self._store.client
+        if isinstance(client, RedisCluster):
+            await client.initialize()
+        async with self._pubsub(client) as pubsub:
             subscribed: set[str] = set()
             while True:
                 new = set(self._listeners) - subscribed

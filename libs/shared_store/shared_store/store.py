@@ -6,16 +6,17 @@ Everything else in this package builds `Call`s or is built on this class; nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from shared_store.commands import Call, Command, Reply, Value
-from shared_store.connection import RETRIES, Client, ConnectionOptions, StoreUrl, open_client
-from shared_store.errors import StoreError, translate
+from shared_store.connection import RETRIES, Client, ConnectionOptions, StoreUrl, close_client, open_client
+from shared_store.errors import CorruptRecord, is_read_only, translate
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -37,7 +38,9 @@ class Store:
         self.round_trips = 0  # how often a caller waited; tests and bench/ read both
         self.commands = 0
         self._client = open_client(self.url, self.options, retries=RETRIES)
-        self._taker: Client | None = None
+        self._takers: dict[float, Client] = {}  # by how long the server may sit on a command
+        # Callers wait their turn here: redis-py's pools for Sentinel and Cluster raise where they are used up.
+        self._turns = asyncio.Semaphore(self.options.max_connections)
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,9 +52,8 @@ class Store:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await _close(self._client)
-        if self._taker is not None:
-            await _close(self._taker)
+        for client in (self._client, *self._takers.values()):
+            await close_client(client)
 
     async def run(self, call: Call[T]) -> T:
         """Send one call and wait for its value.
@@ -59,7 +61,7 @@ class Store:
         Raises:
             StoreError: what went wrong, in the store's own words.
         """
-        return call.decode(await self._send(call.commands))
+        return _decode(call, await self._send(call.commands))
 
     @overload
     async def run_all(self, first: Call[T], second: Call[U], /) -> tuple[T, U]: ...
@@ -77,7 +79,7 @@ class Store:
         values = []
         for call in calls:
             count = len(call.commands)
-            values.append(call.decode(replies[:count]))
+            values.append(_decode(call, replies[:count]))
             replies = replies[count:]
         return tuple(values)
 
@@ -86,16 +88,16 @@ class Store:
 
         Never cancel it: what it had taken by then would be in nobody's hand until the next reaping.
         """
-        if self._taker is None:
+        if block not in self._takers:
             # redis-py's own time-out is for the socket; the server answers a blocked command after `block`.
-            self._taker = open_client(self.url, self.options, retries=0, timeout=block + 2)
+            self._takers[block] = open_client(self.url, self.options, retries=0, timeout=block + 2)
+        taker = self._takers[block]
         self.round_trips += 1
         self.commands += 1
-        try:
-            async with asyncio.timeout(block + 2 + self.options.timeout + GRACE):
-                return await self._taker.execute_command(*words)
-        except Exception as error:
-            raise translate(error) from error
+        async with _bounded(taker, block + 2 + self.options.timeout + GRACE):
+            if isinstance(taker, RedisCluster):
+                await taker.initialize()
+            return await taker.execute_command(*words)
 
     async def ping(self) -> None:
         """Learn whether Redis answers, by one command that touches no key.
@@ -103,7 +105,12 @@ class Store:
         Raises:
             StoreError: it does not, and why.
         """
-        await self._send([Command(("PING",))])
+        self.round_trips += 1
+        self.commands += 1
+        # A Cluster without one of its replicas is as good as whole.
+        where = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._client, RedisCluster) else {}
+        async with _bounded(self._client, self.options.timeout + GRACE), self._turns:
+            await self._client.execute_command("PING", **where)
 
     @property
     def client(self) -> Client:
@@ -113,15 +120,8 @@ class Store:
     async def _send(self, commands: Sequence[Command]) -> list[Reply]:
         if not commands:
             return []
-        self.round_trips += 1
-        self.commands += len(commands)
-        try:
-            async with asyncio.timeout(self.options.timeout + GRACE):
-                return await self._send_and_load_scripts(commands)
-        except StoreError:
-            raise
-        except Exception as error:
-            raise translate(error) from error
+        async with _bounded(self._client, self.options.timeout + GRACE), self._turns:
+            return await self._send_and_load_scripts(commands)
 
     async def _send_and_load_scripts(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self._exchange(commands)
@@ -137,18 +137,43 @@ class Store:
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands in one round trip; a command's error is its reply."""
+        self.round_trips += 1
+        self.commands += len(commands)
+        client = self._client
+        if isinstance(client, RedisCluster):
+            await client.initialize()
         if len(commands) == 1:
             try:
-                return [await self._client.execute_command(*commands[0].words)]
+                return [await client.execute_command(*commands[0].words)]
             except redis_errors.NoScriptError as error:
                 return [error]
-        pipeline = self._client.pipeline(transaction=False)
+        pipeline = client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command.words)
-        return await pipeline.execute(raise_on_error=False)
+        replies: list[Reply] = await pipeline.execute(raise_on_error=False)
+        if isinstance(client, RedisCluster):
+            # A Cluster's pipeline gives a lost reply as it is; a single command is sent again, to a new master.
+            for i, reply in enumerate(replies):
+                if isinstance(reply, RedisCluster.ERRORS_ALLOW_RETRY):
+                    replies[i] = await client.execute_command(*commands[i].words)
+        return replies
 
 
-async def _close(client: Client) -> None:
-    await client.aclose()
-    if isinstance(client, Redis):
-        await client.connection_pool.disconnect()
+def _decode(call: Call[T], replies: list[Reply]) -> T:
+    try:
+        return call.decode(replies)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorruptRecord("a value in Redis is not what this project writes there") from error
+
+
+@contextlib.asynccontextmanager
+async def _bounded(client: Client, seconds: float) -> AsyncIterator[None]:
+    """Bound what is done with a client, and tell its failures in the store's own words."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except Exception as error:
+        if is_read_only(error) and isinstance(client, Redis):
+            # An old master: the next call has to ask anew who is master. A Cluster's replicas redirect by themselves.
+            await client.connection_pool.disconnect(inuse_connections=False)
+        raise translate(error) from error

@@ -1,11 +1,12 @@
 """The routes, and what each path answers to which method. Everything they need comes in as arguments."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from auth_api.routes.authorize import Authorize
 from auth_api.routes.confirm import Confirm
@@ -14,7 +15,7 @@ from auth_api.routes.failures import Failures
 from auth_api.routes.tokens import Tokens
 
 Handler = Callable[[Request], Awaitable[Response]]
-Methods = dict[str, Handler]
+Handlers = Mapping[str, Handler]
 
 
 def create_app(
@@ -23,7 +24,7 @@ def create_app(
     """Put the routes together."""
     page, program = failures.guard, failures.guard_json
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    routes: dict[str, Methods] = {
+    routes: dict[str, Handlers] = {
         "/.well-known/openid-configuration": {"GET": program(documents.discovery)},
         "/keys.json": {"GET": program(documents.keys)},
         "/auth": {"GET": page(authorize), "POST": page(authorize), "HEAD": _nothing},
@@ -38,8 +39,8 @@ def create_app(
         "/metrics": {"GET": page(documents.metrics)},
         "/{path:path}": {"GET": page(documents.static)},
     }
-    for path, methods in routes.items():
-        app.router.routes.append(Route(path, _by_method(methods), methods=None))
+    for path, handlers in routes.items():
+        app.router.routes.append(Route(path, _ByMethod(handlers)))
     return app
 
 
@@ -48,18 +49,19 @@ async def _nothing(_http: Request) -> Response:
     return Response()
 
 
-def _by_method(methods: Methods) -> Handler:
-    """Give the ASGI endpoint that dispatches one path's methods; OPTIONS and 405 are the same everywhere."""
-    if "GET" in methods:
-        methods.setdefault("HEAD", methods["GET"])
-    allow = ", ".join([*methods, "OPTIONS"])
+class _ByMethod:
+    """One path's handlers by method; OPTIONS and 405 are the same everywhere."""
 
-    async def dispatch(http: Request) -> Response:
-        handler = methods.get(http.method)
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = {"HEAD": handlers["GET"], **handlers} if "GET" in handlers else handlers
+        self._allow = ", ".join(sorted({*self._handlers, "OPTIONS"}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        http = Request(scope, receive)
+        handler = self._handlers.get(http.method)
         if handler is not None:
-            return await handler(http)
-        if http.method == "OPTIONS":
-            return Response(status_code=204, headers={"allow": allow})
-        return Response(status_code=405, headers={"allow": allow})
-
-    return dispatch
+            response = await handler(http)
+        else:
+            response = Response(status_code=204 if http.method == "OPTIONS" else 405, headers={"allow": self._allow})
+        await response(scope, receive, send)

@@ -1,0 +1,59 @@
+"""redis-py's connections, sending without `asyncio.wait_for`.
+
+On Python 3.11 `wait_for` swallows a cancellation that comes in the moment in which what it waits for ends: a task that
+is told to stop would go on for ever. It also makes a task for every command that is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from redis import asyncio as redis
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+
+
+class _Sending(AbstractConnection):
+    """Overrides how a command goes out; time-outs and failures are those of redis-py."""
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        packed = command.encode() if isinstance(command, str) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([packed] if isinstance(packed, bytes) else packed)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise exceptions.TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise exceptions.ConnectionError(f"Error while writing to socket: {error}") from error
+        except BaseException:
+            # Who knows how much of the command went out: nothing else may follow it on this connection.
+            await self.disconnect(nowait=True)
+            raise
+
+
+class PlainConnection(_Sending, redis.Connection):
+    """TCP."""
+
+
+class TlsConnection(_Sending, redis.SSLConnection):
+    """TCP with TLS."""
+
+
+class SocketConnection(_Sending, redis.UnixDomainSocketConnection):
+    """A unix socket."""
+
+
+class SentinelConnection(_Sending, SentinelManagedConnection):
+    """TCP to the master that the sentinels name."""
+
+
+class SentinelTlsConnection(_Sending, SentinelManagedSSLConnection):
+    """TCP with TLS to the master that the sentinels name."""

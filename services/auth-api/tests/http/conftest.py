@@ -1,0 +1,200 @@
+"""A whole auth-api in the test's own process, on a real Valkey, with a mailer's hand on the other end of the queue."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from html import unescape
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import jwt
+import pytest
+
+from auth_api.composition import build
+from auth_api.settings import SERVICE, Settings
+from service_kit.internal_port import Check
+from service_kit.settings import load
+from shared_store.key_sets import KeySet, KeySets, PublishedKey
+from shared_store.mail_jobs import MailJob
+from shared_store.mail_queue import MailQueue, Outcome
+from shared_store.sealing import Sealer
+from shared_store.signing_keys import SigningAlg, generate
+from shared_store.store import Store
+
+PUBLIC_URL = "http://localhost:3333"
+SITE = "https://site.example"
+
+_KEYS: dict[SigningAlg, list[PublishedKey]] = {}
+
+
+def keys_for(alg: SigningAlg) -> list[PublishedKey]:
+    """Two keys, made once a run: RSA takes its time."""
+    if alg not in _KEYS:
+        _KEYS[alg] = [PublishedKey(generate(alg), 0, 0, 4_000_000_000) for _ in range(2)]
+    return _KEYS[alg]
+
+
+@dataclass
+class Postbox:
+    """Takes mail jobs off the queue as a mailer does, and tells an outcome."""
+
+    store: Store
+    outcome: Outcome | None = Outcome.DELIVERED
+    mails: list[MailJob] = field(default_factory=list)
+
+    async def run(self) -> None:
+        queue = MailQueue()
+        await self.store.run(queue.register("postbox", lease=3600))
+        while True:
+            if not await queue.wait_for_job(self.store, "postbox", block=0.2):
+                continue
+            claim = await self.store.run(queue.claim("postbox", room=1000, known=[]))
+            assert claim is not None
+            for claimed in claim.jobs:
+                assert claimed.raw is not None
+                job = MailJob.from_json(claimed.raw)
+                self.mails.append(job)
+                if self.outcome is not None:
+                    await self.store.run(queue.finish("postbox", job.id, self.outcome, tell=job.reply_to))
+
+    async def mail(self, number: int = -1) -> MailJob:
+        async with asyncio.timeout(10):
+            while not self.mails:
+                await asyncio.sleep(0.01)
+        return self.mails[number]
+
+
+@dataclass
+class Broker:
+    """One auth-api and a browser (cookies and all) that talks to it."""
+
+    browser: httpx.AsyncClient
+    store: Store
+    postbox: Postbox
+    new_browser: Callable[[], httpx.AsyncClient]
+
+    async def authorize(self, **changes: str | None) -> httpx.Response:
+        return await self.browser.get("/auth", params=request(**changes))
+
+    async def begin(self, **changes: str | None) -> tuple[str, str]:
+        """Begin a login; gives its session id and code."""
+        answer = await self.authorize(**changes)
+        assert answer.status_code == 200, answer.text
+        job = await self.postbox.mail()
+        return dict(parse_qsl(urlsplit(job.link).query))["session"], job.code
+
+    async def confirm(self, session: str, code: str, **more: str) -> httpx.Response:
+        data = {"session": session, "code": code, "device_ok": "1", **more}
+        return await self.browser.post("/confirm", data=data)
+
+
+def request(**changes: str | None) -> dict[str, str]:
+    """An authorization request as an old Portier client sends it; None leaves a parameter out."""
+    given: dict[str, str | None] = {
+        "client_id": SITE,
+        "redirect_uri": f"{SITE}/callback",
+        "response_type": "id_token",
+        "response_mode": "form_post",
+        "scope": "openid email",
+        "nonce": "n-1",
+        "state": "s-1",
+        "login_hint": "Person@Example.com",
+        **changes,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@pytest.fixture
+def authorization_request() -> Callable[..., dict[str, str]]:
+    return request
+
+
+@pytest.fixture
+def form_fields() -> Callable[[str], dict[str, str]]:
+    """Read the hidden fields of a page's forms."""
+
+    def read(html: str) -> dict[str, str]:
+        pairs = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', html)
+        return {unescape(name): unescape(value) for name, value in pairs}
+
+    return read
+
+
+@pytest.fixture
+def verified() -> Callable[..., dict[str, object]]:
+    """Verify an ID token as a relying party does."""
+
+    def verify(token: str, alg: SigningAlg = "RS256") -> dict[str, object]:
+        key = keys_for(alg)[0].key
+        claims: dict[str, object] = jwt.decode(
+            token, key.private_key.public_key(), algorithms=[alg], audience=SITE, issuer=PUBLIC_URL
+        )
+        assert jwt.get_unverified_header(token)["kid"] == key.kid
+        return claims
+
+    return verify
+
+
+MakeBroker = Callable[..., contextlib.AbstractAsyncContextManager[Broker]]
+
+
+@pytest.fixture
+def make_broker(valkey_url: str) -> MakeBroker:
+    """Start an auth-api with these settings (BROKER_* without the prefix) on an empty store."""
+
+    @contextlib.asynccontextmanager
+    async def make(*, keys: bool = True, peer: str = "203.0.113.7", **settings: str) -> AsyncIterator[Broker]:
+        environ = {
+            "BROKER_REDIS_URL": valkey_url,
+            "BROKER_PUBLIC_URL": PUBLIC_URL,
+            "BROKER_LIMITS": "ip:10000/s",
+            "BROKER_MAIL_WAIT": "2",
+            **{f"BROKER_{name.upper()}": value for name, value in settings.items()},
+        }
+        loaded = load(Settings, service=SERVICE, environ=environ).settings
+        async with Store(valkey_url) as store, asyncio.TaskGroup() as group:
+            if keys:
+                await save_keys(store, *loaded.signing_algs)
+            postbox = Postbox(store)
+            task = group.create_task(postbox.run())
+            async with build(loaded) as service:
+                opened: list[httpx.AsyncClient] = []
+
+                def new_browser() -> httpx.AsyncClient:
+                    transport = httpx.ASGITransport(service.app, client=(peer, 4711))
+                    opened.append(httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=30))
+                    return opened[-1]
+
+                if keys:
+                    await until_ready(service.checks)
+                yield Broker(new_browser(), store, postbox, new_browser)
+                for browser in opened:
+                    await browser.aclose()
+            task.cancel()
+
+    return make
+
+
+async def until_ready(checks: Sequence[Check]) -> None:
+    """Wait until every readiness check passes."""
+    for check in checks:
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(Exception):
+                    await check.check()
+                    break
+                await asyncio.sleep(0.02)
+
+
+async def save_keys(store: Store, *algs: SigningAlg) -> None:
+    for alg in algs:
+        current, following = keys_for(alg)
+        await store.run(KeySets(Sealer()).replace(KeySet(alg, 1, current, following), expected_version=0))
+
+
+@pytest.fixture
+async def broker(make_broker: MakeBroker) -> AsyncIterator[Broker]:
+    async with make_broker() as made:
+        yield made

@@ -1,0 +1,196 @@
+"""The authorization endpoint over HTTP: which failure goes where, and what a login looks like when it begins."""
+
+import asyncio
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+
+from shared_store.mail_queue import Outcome
+
+SITE = "https://site.example"
+
+
+async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker, form_fields):
+    answer = await broker.authorize()
+    job = await broker.postbox.mail()
+    assert answer.status_code == 200
+    assert "<title>Portier – Confirm your address</title>" in answer.text
+    fields = form_fields(answer.text)
+    assert fields["device_ok"] == "1"
+    assert job.link == f"http://localhost:3333/confirm?session={fields['session']}&code={job.code}"
+    assert job.to == "person@example.com"
+    assert job.site == SITE
+    assert "Person@Example.com" in answer.text
+    assert job.code not in answer.text
+    assert "taking longer" not in answer.text
+
+
+async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late(make_broker):
+    async with make_broker(mail_wait="0") as broker:
+        broker.postbox.outcome = None
+        answer = await broker.authorize()
+    assert answer.status_code == 200
+    assert "taking longer" in answer.text
+
+
+async def test_address_that_cannot_be_mailed_is_told_to_the_site(broker):
+    broker.postbox.outcome = Outcome.REJECTED
+    answer = await broker.authorize(response_mode="query")
+    assert answer.status_code == 303
+    sent = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+    assert sent["error"] == "invalid_request"
+    assert sent["error_description"].startswith("login_hint is not a valid email address")
+    assert sent["state"] == "s-1"
+    assert sent["iss"] == "http://localhost:3333"
+
+
+async def test_json_client_gets_the_session(broker):
+    params = {"client_id": SITE, "redirect_uri": f"{SITE}/cb", "response_type": "code", "scope": "openid"}
+    answer = await broker.browser.post(
+        "/auth", data={**params, "login_hint": "a@b.example"}, headers={"accept": "application/json"}
+    )
+    assert answer.status_code == 200
+    assert answer.json()["result"] == "verification_code_sent"
+    assert len(answer.json()["session"]) == 43
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"redirect_uri": None}, "missing request parameter redirect_uri"),
+        ({"client_id": None}, "missing request parameter client_id"),
+        ({"response_type": None}, "missing request parameter response_type"),
+        ({"response_errors": "maybe"}, "response_errors must be true or false"),
+        ({"response_type": "token"}, "unsupported response_type, must be id_token or code"),
+        ({"response_mode": "web_message"}, "unsupported response_mode, must be fragment, form_post or query"),
+        ({"redirect_uri": "javascript:alert(1)"}, "redirect_uri"),
+        ({"redirect_uri": f"{SITE}@evil.example/"}, "redirect_uri"),
+        ({"client_id": "https://other.example"}, "the client_id must be the origin of the redirect_uri"),
+    ],
+)
+async def test_faults_up_to_the_redirect_uri_are_shown_here(broker, changes, text):
+    answer = await broker.authorize(**changes)
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+    assert text in answer.text.replace("&#39;", "'")
+    assert "<title>Portier – Error</title>" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"request": "x"}, "request_not_supported", ""),
+        ({"request_uri": "https://a.example/"}, "request_uri_not_supported", ""),
+        ({"registration": "{}"}, "registration_not_supported", ""),
+        ({"nonce": None}, "invalid_request", "nonce"),
+        ({"scope": "email"}, "invalid_request", "unsupported scope, must contain 'openid'"),
+        ({"id_token_signing_alg": "none"}, "invalid_request", ""),
+        ({"login_hint": "nobody"}, "invalid_request", "login_hint is not a valid email address: "),
+        ({"login_hint": None, "prompt": "none"}, "login_required", ""),
+        ({"prompt": "none"}, "interaction_required", ""),
+        ({"prompt": "none login"}, "invalid_request", ""),
+        ({"code_challenge": "x"}, "invalid_request", ""),
+        ({"code_challenge": "x" * 43, "code_challenge_method": "plain"}, "invalid_request", ""),
+    ],
+)
+@pytest.mark.parametrize("mode", ["query", "fragment", "form_post"])
+async def test_faults_after_the_redirect_uri_go_back_to_the_site(broker, form_fields, changes, error, text, mode):
+    answer = await broker.authorize(**{"response_mode": mode, **changes})
+    if mode == "form_post":
+        assert answer.status_code == 200
+        assert f'action="{SITE}/callback"' in answer.text
+        sent = form_fields(answer.text)
+    else:
+        assert answer.status_code == 303
+        url = urlsplit(answer.headers["location"])
+        assert f"{url.scheme}://{url.netloc}{url.path}" == f"{SITE}/callback"
+        sent = dict(parse_qsl(url.query if mode == "query" else url.fragment))
+    assert sent["error"] == error
+    assert text in sent["error_description"]
+    assert sent["state"] == "s-1"
+    assert sent["iss"] == "http://localhost:3333"
+
+
+async def test_response_errors_false_keeps_errors_here(broker):
+    answer = await broker.authorize(response_errors="false", scope="email")
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+    assert SITE not in answer.headers["content-security-policy"]
+
+
+async def test_origin_that_is_not_allowed_is_never_sent_anything(make_broker):
+    async with make_broker(allowed_origins="https://other.example") as broker:
+        answer = await broker.authorize(scope="email", response_mode="query")
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+
+
+async def test_without_login_hint_the_person_is_asked(broker, form_fields):
+    answer = await broker.authorize(login_hint=None, _login_hint="old@example.com", _other="x")
+    assert answer.status_code == 200
+    fields = form_fields(answer.text)
+    assert fields["state"] == "s-1"
+    assert not any(name.startswith("_") for name in fields)
+    assert 'value="old@example.com"' in answer.text
+    asked = await broker.browser.post("/auth", data={**fields, "login_hint": "new@example.com"})
+    assert asked.status_code == 200
+    assert (await broker.postbox.mail()).to == "new@example.com"
+
+
+async def test_doubled_parameter_is_refused(broker, authorization_request):
+    pairs = [*authorization_request(response_mode="query").items(), ("nonce", "again")]
+    answer = await broker.browser.get("/auth", params=pairs)
+    assert parse_qs(urlsplit(answer.headers["location"]).query)["error"] == ["invalid_request"]
+
+
+async def test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address(make_broker):
+    async with make_broker(limits="ip:email:2/15m") as broker:
+        assert (await broker.authorize()).status_code == 200
+        assert (await broker.authorize()).status_code == 200
+        page = await broker.authorize()
+        other = await broker.authorize(login_hint="other@example.com")
+        program = await broker.browser.get(
+            "/auth", params=dict(parse_qsl(str(page.request.url.query, "ascii"))), headers={"accept": "application/json"}
+        )
+    assert page.status_code == 429
+    assert 0 < int(page.headers["retry-after"]) <= 900
+    assert "location" not in page.headers
+    assert other.status_code == 200
+    assert program.status_code == 429
+    assert program.json()["error"] == "access_denied"
+    assert program.json()["error_description"] == "too many requests"
+
+
+async def test_full_queue_answers_503_with_retry_after(make_broker):
+    async with make_broker(mail_queue_max="1", mail_wait="0") as broker:
+        broker.postbox.outcome = None
+        answers = [await broker.authorize() for _ in range(3)]
+        await asyncio.sleep(0)
+    assert {answer.status_code for answer in answers} <= {200, 503}
+
+
+async def test_state_absent_stays_absent(broker, form_fields):
+    answer = await broker.authorize(state=None, scope="email")
+    assert "state" not in form_fields(answer.text)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_405_with_allow(broker, method):
+    answer = await broker.browser.request(method, "/auth")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_head_begins_no_login(broker, authorization_request):
+    answer = await broker.browser.head("/auth", params=authorization_request())
+    assert answer.status_code == 200
+    assert await broker.store.client.dbsize() <= 2  # the keys and the postbox' lease
+
+
+async def test_body_that_is_no_form_or_too_long_is_refused(broker):
+    as_json = await broker.browser.post("/auth", json={"a": 1})
+    too_long = await broker.browser.post("/auth", data={"state": "x" * 70_000})
+    not_text = await broker.browser.post(
+        "/auth", content=b"state=%ff\xfe", headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert [as_json.status_code, too_long.status_code, not_text.status_code] == [400, 413, 400]
