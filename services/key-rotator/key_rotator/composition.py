@@ -1,0 +1,79 @@
+"""The composition root: from settings to what looks after the keys; the only place that knows every class."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from key_rotator.keeper import KeyKeeper
+from key_rotator.keygen import KeyMaker
+from key_rotator.metrics import Metrics
+from key_rotator.rotator import Rotator
+from key_rotator.settings import SERVICE, Settings
+from service_kit.internal_port import Check
+from shared_store.connection import ConnectionOptions
+from shared_store.key_sets import KeySets
+from shared_store.locks import Locks
+from shared_store.notices import Notices
+from shared_store.sealing import Sealer
+from shared_store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What runs beside the internal port, as readiness and metrics see it."""
+
+    checks: Sequence[Check]
+    registry: CollectorRegistry
+
+
+@contextlib.asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[Service]:
+    """Look after the keys in background tasks while the block runs; one that ends takes the service down."""
+    metrics = Metrics(CollectorRegistry())
+    async with open_store(settings) as store:
+        notices = Notices(store)
+        rotator = Rotator(open_keeper(settings, store, notices), algs=settings.signing_algs, metrics=metrics)
+
+        async def keys() -> None:
+            rotator.check_ready()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in (notices.run(), rotator.run(notices))]
+            try:
+                yield Service((Check("redis", store.ping), Check("signing_keys", keys)), metrics.registry)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store that the settings name."""
+    return Store(settings.redis_url.get_secret_value(), connection_options(settings))
+
+
+def open_keeper(settings: Settings, store: Store, notices: Notices) -> KeyKeeper:
+    """Put together what reads and changes key sets."""
+    return KeyKeeper(
+        store=store,
+        key_sets=KeySets(Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])),
+        locks=Locks(store, notices),
+        maker=KeyMaker(rsa_bits=settings.rsa_modulus_bits, rsa_command=settings.generate_rsa_command),
+        policy=settings.policy,
+    )
+
+
+def connection_options(settings: Settings) -> ConnectionOptions:
+    """Say how to connect to Redis."""
+    return ConnectionOptions(
+        timeout=settings.redis_timeout,
+        max_connections=settings.redis_max_connections,
+        ca_file=settings.redis_ca_file,
+        client_cert=settings.redis_client_cert,
+        client_key=settings.redis_client_key,
+        client_name=SERVICE,
+    )

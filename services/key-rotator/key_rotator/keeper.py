@@ -1,0 +1,117 @@
+"""Carries out one step on one key set: under the lock, with new keys where needed, written by compare-and-set.
+
+What is due is `policy`'s to say; when to look is `rotator`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from key_rotator.errors import KeyGenerationError, KeysBusyError
+from key_rotator.keygen import KeyMaker
+from key_rotator.policy import KEYS_NEEDED, Policy, Situation, Step, carry_out
+from shared_store.errors import StoreError
+from shared_store.key_sets import KeySet, KeySets
+from shared_store.locks import Lock, Locks
+from shared_store.signing_keys import SigningAlg, SigningKey
+from shared_store.store import Store
+
+log = structlog.get_logger(__name__)
+
+LOCK_TTL = 10.0  # seconds; extended while keys are made
+
+Decide = Callable[[Situation], Step | None]
+
+
+class KeyKeeper:
+    """Reads and changes key sets."""
+
+    def __init__(self, *, store: Store, key_sets: KeySets, locks: Locks, maker: KeyMaker, policy: Policy) -> None:
+        self.policy = policy
+        self._store = store
+        self._key_sets = key_sets
+        self._locks = locks
+        self._maker = maker
+        # A holder that dies must not delay a rotation by more than a tenth of the period.
+        self._lock_ttl = min(LOCK_TTL, max(1.0, policy.keys_ttl / 10))
+
+    async def look(self, alg: SigningAlg, *, remembered: KeySet | None = None) -> Situation:
+        """Read a key set and the time.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        loaded = await self._store.run(self._key_sets.load(alg))
+        return Situation(alg, loaded.time, loaded.key_set, remembered)
+
+    async def change(
+        self, alg: SigningAlg, decide: Decide, *, remembered: KeySet | None = None, wait: float = 0.0
+    ) -> tuple[Step, KeySet] | None:
+        """Do what `decide` says under the lock, for which to wait up to `wait` seconds; None if nothing is due then.
+
+        Raises:
+            KeysBusyError: another has the lock.
+            KeySetConflict, LockLost: another wrote first, or may have; nothing was written.
+            KeyGenerationError: no new key could be made.
+            StoreError: whatever else is wrong with the store.
+        """
+        lock = await self._locks.take(f"rotate-{alg}", ttl=self._lock_ttl, wait=wait)
+        if lock is None:
+            raise KeysBusyError(f"another key-rotator is at work on the {alg} keys; try again in a moment")
+        try:
+            return await self._change_under(lock, alg, decide, remembered)
+        finally:
+            with contextlib.suppress(StoreError):  # it expires by itself
+                await self._locks.release(lock)
+
+    async def _change_under(
+        self, lock: Lock, alg: SigningAlg, decide: Decide, remembered: KeySet | None
+    ) -> tuple[Step, KeySet] | None:
+        situation = await self.look(alg, remembered=remembered)
+        step = decide(situation)
+        if step is None:
+            return None
+        keys = await self._make_keys(alg, KEYS_NEEDED[step], lock)
+        if keys:  # making them took time: what is written starts from what is there now
+            situation = await self.look(alg, remembered=remembered)
+            if decide(situation) is not step:
+                return None
+        key_set = carry_out(step, situation, self.policy, keys)
+        await self.write(situation, key_set, change=step)
+        return step, key_set
+
+    async def write(self, situation: Situation, key_set: KeySet, *, change: str) -> None:
+        """Write a key set that was made from a situation, if that is still what is there.
+
+        Raises:
+            KeyGenerationError: a key is in the set twice.
+            KeySetConflict: another wrote first.
+        """
+        kids = [published.key.kid for published in key_set.published()]
+        if len(set(kids)) < len(kids):
+            raise KeyGenerationError(
+                f"the new {key_set.alg} key is one that is there already: generate_rsa_command must print a new one "
+                "each time"
+            )
+        expected = situation.stored.version if situation.stored is not None else 0
+        await self._store.run(self._key_sets.replace(key_set, expected_version=expected))
+        log.info("keys_changed", change=change, alg=key_set.alg, version=key_set.version, kid=key_set.current.key.kid)
+
+    async def _make_keys(self, alg: SigningAlg, count: int, lock: Lock) -> list[SigningKey]:
+        """Make new keys and keep the lock meanwhile."""
+        making = asyncio.ensure_future(self._make(alg, count))
+        try:
+            while not making.done():
+                await asyncio.wait({making}, timeout=lock.ttl / 3)
+                if not making.done():
+                    await self._locks.extend(lock)
+            return making.result()
+        finally:
+            making.cancel()
+
+    async def _make(self, alg: SigningAlg, count: int) -> list[SigningKey]:
+        return [await self._maker.make(alg) for _ in range(count)]
