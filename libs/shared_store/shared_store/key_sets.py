@@ -84,13 +84,15 @@ class KeySets:
 
         return Call((_LOAD([KEY_SET.key(alg=alg)]),), decode)
 
-    def replace(self, key_set: KeySet, *, expected_version: int) -> Call[None]:
+    def replace(self, key_set: KeySet, *, expected_version: int | None) -> Call[None]:
         """Write a key set if the one in Redis still has the expected version (0: there is none).
+
+        None expects nothing and overwrites whatever is there: for repairing what can't be read.
 
         Raises:
             KeySetConflict: another rotator wrote first.
         """
-        if key_set.version <= expected_version:
+        if expected_version is not None and key_set.version <= expected_version:
             raise ValueError("a key set's version only grows")
 
         def decode(replies: list[Reply]) -> None:
@@ -98,7 +100,7 @@ class KeySets:
                 raise KeySetConflict(f"another key-rotator changed the {key_set.alg} keys first; read them again")
 
         words = (
-            str(expected_version),
+            "any" if expected_version is None else str(expected_version),
             str(key_set.version),
             self._write(key_set.alg, key_set.current),
             self._write(key_set.alg, key_set.next),

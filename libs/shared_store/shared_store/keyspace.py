@@ -162,6 +162,11 @@ def mail_result_channel(instance: str) -> str:
     return f"mail-result:{instance}"
 
 
+def rust_key_set(alg: str) -> str:
+    """Name the key set of a Rust broker in its own Redis; key-rotator reads it once, to adopt its keys."""
+    return f"keys:{alg}"
+
+
 def digest(*parts: str) -> str:
     """Give 128 bits of SHA-256 over the parts, as hexadecimal: fit for a key, and telling nothing of what went in."""
     text = "\x00".join(parts)

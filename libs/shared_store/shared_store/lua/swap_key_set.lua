@@ -1,15 +1,18 @@
 -- swap_key_set: write a key set if it still has the version it was derived from, and tell everyone.
 -- KEYS[1]  key set
--- ARGV[1]  version expected, '0' for none
+-- ARGV[1]  version expected, '0' for none, 'any' to overwrite whatever is there
 -- ARGV[2]  new version    ARGV[3]  current    ARGV[4]  next    ARGV[5]  previous
 -- ARGV[6]  operation id: the same one again gets the same answer
 -- ARGV[7]  channel
 -- returns  1 written, 0 another wrote first
+if ARGV[1] == 'any' and redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' then
+  redis.call('DEL', KEYS[1])
+end
 local version, op = unpack(redis.call('HMGET', KEYS[1], 'version', 'op'))
 if op and op == ARGV[6] then
   return 1
 end
-if (version or '0') ~= ARGV[1] then
+if ARGV[1] ~= 'any' and (version or '0') ~= ARGV[1] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'current', ARGV[3], 'next', ARGV[4], 'previous', ARGV[5], 'op', ARGV[6])
