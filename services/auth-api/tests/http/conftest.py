@@ -137,6 +137,9 @@ def verified() -> Callable[..., dict[str, object]]:
     return verify
 
 
+FormFields = Callable[[str], dict[str, str]]
+Verified = Callable[..., dict[str, object]]
+MakeRequest = Callable[..., dict[str, str]]
 MakeBroker = Callable[..., contextlib.AbstractAsyncContextManager[Broker]]
 
 

@@ -1,16 +1,22 @@
 """The authorization endpoint over HTTP: which failure goes where, and what a login looks like when it begins."""
 
+from __future__ import annotations
+
 import asyncio
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from shared_store.mail_queue import Outcome
 
+if TYPE_CHECKING:
+    from tests.http.conftest import Broker, FormFields, MakeBroker, MakeRequest
+
 SITE = "https://site.example"
 
 
-async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker, form_fields):
+async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker: Broker, form_fields: FormFields) -> None:
     answer = await broker.authorize()
     job = await broker.postbox.mail()
     assert answer.status_code == 200
@@ -25,7 +31,7 @@ async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker, for
     assert "taking longer" not in answer.text
 
 
-async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late(make_broker):
+async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late(make_broker: MakeBroker) -> None:
     async with make_broker(mail_wait="0") as broker:
         broker.postbox.outcome = None
         answer = await broker.authorize()
@@ -33,7 +39,7 @@ async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late
     assert "taking longer" in answer.text
 
 
-async def test_address_that_cannot_be_mailed_is_told_to_the_site(broker):
+async def test_address_that_cannot_be_mailed_is_told_to_the_site(broker: Broker) -> None:
     broker.postbox.outcome = Outcome.REJECTED
     answer = await broker.authorize(response_mode="query")
     assert answer.status_code == 303
@@ -44,7 +50,7 @@ async def test_address_that_cannot_be_mailed_is_told_to_the_site(broker):
     assert sent["iss"] == "http://localhost:3333"
 
 
-async def test_json_client_gets_the_session(broker):
+async def test_json_client_gets_the_session(broker: Broker) -> None:
     params = {"client_id": SITE, "redirect_uri": f"{SITE}/cb", "response_type": "code", "scope": "openid"}
     answer = await broker.browser.post(
         "/auth", data={**params, "login_hint": "a@b.example"}, headers={"accept": "application/json"}
@@ -68,7 +74,9 @@ async def test_json_client_gets_the_session(broker):
         ({"client_id": "https://other.example"}, "the client_id must be the origin of the redirect_uri"),
     ],
 )
-async def test_faults_up_to_the_redirect_uri_are_shown_here(broker, changes, text):
+async def test_faults_up_to_the_redirect_uri_are_shown_here(
+    broker: Broker, changes: dict[str, str | None], text: str
+) -> None:
     answer = await broker.authorize(**changes)
     assert answer.status_code == 400
     assert "location" not in answer.headers
@@ -94,7 +102,9 @@ async def test_faults_up_to_the_redirect_uri_are_shown_here(broker, changes, tex
     ],
 )
 @pytest.mark.parametrize("mode", ["query", "fragment", "form_post"])
-async def test_faults_after_the_redirect_uri_go_back_to_the_site(broker, form_fields, changes, error, text, mode):
+async def test_faults_after_the_redirect_uri_go_back_to_the_site(
+    broker: Broker, form_fields: FormFields, changes: dict[str, str | None], error: str, text: str, mode: str
+) -> None:
     answer = await broker.authorize(**{"response_mode": mode, **changes})
     if mode == "form_post":
         assert answer.status_code == 200
@@ -111,21 +121,21 @@ async def test_faults_after_the_redirect_uri_go_back_to_the_site(broker, form_fi
     assert sent["iss"] == "http://localhost:3333"
 
 
-async def test_response_errors_false_keeps_errors_here(broker):
+async def test_response_errors_false_keeps_errors_here(broker: Broker) -> None:
     answer = await broker.authorize(response_errors="false", scope="email")
     assert answer.status_code == 400
     assert "location" not in answer.headers
     assert SITE not in answer.headers["content-security-policy"]
 
 
-async def test_origin_that_is_not_allowed_is_never_sent_anything(make_broker):
+async def test_origin_that_is_not_allowed_is_never_sent_anything(make_broker: MakeBroker) -> None:
     async with make_broker(allowed_origins="https://other.example") as broker:
         answer = await broker.authorize(scope="email", response_mode="query")
     assert answer.status_code == 400
     assert "location" not in answer.headers
 
 
-async def test_without_login_hint_the_person_is_asked(broker, form_fields):
+async def test_without_login_hint_the_person_is_asked(broker: Broker, form_fields: FormFields) -> None:
     answer = await broker.authorize(login_hint=None, _login_hint="old@example.com", _other="x")
     assert answer.status_code == 200
     fields = form_fields(answer.text)
@@ -137,20 +147,22 @@ async def test_without_login_hint_the_person_is_asked(broker, form_fields):
     assert (await broker.postbox.mail()).to == "new@example.com"
 
 
-async def test_doubled_parameter_is_refused(broker, authorization_request):
-    pairs = [*authorization_request(response_mode="query").items(), ("nonce", "again")]
-    answer = await broker.browser.get("/auth", params=pairs)
+async def test_doubled_parameter_is_refused(broker: Broker, authorization_request: MakeRequest) -> None:
+    query = urlencode([*authorization_request(response_mode="query").items(), ("nonce", "again")])
+    answer = await broker.browser.get("/auth", params=query)
     assert parse_qs(urlsplit(answer.headers["location"]).query)["error"] == ["invalid_request"]
 
 
-async def test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address(make_broker):
+async def test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address(make_broker: MakeBroker) -> None:
     async with make_broker(limits="ip:email:2/15m") as broker:
         assert (await broker.authorize()).status_code == 200
         assert (await broker.authorize()).status_code == 200
         page = await broker.authorize()
         other = await broker.authorize(login_hint="other@example.com")
         program = await broker.browser.get(
-            "/auth", params=dict(parse_qsl(str(page.request.url.query, "ascii"))), headers={"accept": "application/json"}
+            "/auth",
+            params=dict(parse_qsl(str(page.request.url.query, "ascii"))),
+            headers={"accept": "application/json"},
         )
     assert page.status_code == 429
     assert 0 < int(page.headers["retry-after"]) <= 900
@@ -161,7 +173,7 @@ async def test_limit_exceeded_answers_429_with_retry_after_and_counts_per_addres
     assert program.json()["error_description"] == "too many requests"
 
 
-async def test_full_queue_answers_503_with_retry_after(make_broker):
+async def test_full_queue_answers_503_with_retry_after(make_broker: MakeBroker) -> None:
     async with make_broker(mail_queue_max="1", mail_wait="0") as broker:
         broker.postbox.outcome = None
         answers = [await broker.authorize() for _ in range(3)]
@@ -169,25 +181,25 @@ async def test_full_queue_answers_503_with_retry_after(make_broker):
     assert {answer.status_code for answer in answers} <= {200, 503}
 
 
-async def test_state_absent_stays_absent(broker, form_fields):
+async def test_state_absent_stays_absent(broker: Broker, form_fields: FormFields) -> None:
     answer = await broker.authorize(state=None, scope="email")
     assert "state" not in form_fields(answer.text)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
-async def test_other_methods_are_405_with_allow(broker, method):
+async def test_other_methods_are_405_with_allow(broker: Broker, method: str) -> None:
     answer = await broker.browser.request(method, "/auth")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-async def test_head_begins_no_login(broker, authorization_request):
+async def test_head_begins_no_login(broker: Broker, authorization_request: MakeRequest) -> None:
     answer = await broker.browser.head("/auth", params=authorization_request())
     assert answer.status_code == 200
     assert await broker.store.client.dbsize() <= 2  # the keys and the postbox' lease
 
 
-async def test_body_that_is_no_form_or_too_long_is_refused(broker):
+async def test_body_that_is_no_form_or_too_long_is_refused(broker: Broker) -> None:
     as_json = await broker.browser.post("/auth", json={"a": 1})
     too_long = await broker.browser.post("/auth", data={"state": "x" * 70_000})
     not_text = await broker.browser.post(

@@ -1,0 +1,71 @@
+"""How often a login waits for Redis: at most as often as the budget of the design says."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from shared_store.commands import Command
+from shared_store.store import Store
+
+if TYPE_CHECKING:
+    from tests.http.conftest import Broker, MakeBroker
+
+VERIFIER = "v" * 43
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
+    """Count the round trips of auth-api's own store that a request waits for."""
+    counted: list[list[object]] = []
+    send = Store._send
+
+    async def counting(self: Store, commands: Sequence[Command]) -> list[Any]:
+        if self.options.client_name == "auth-api":
+            counted.append([command.words[0] for command in commands])
+        return await send(self, commands)
+
+    monkeypatch.setattr(Store, "_send", counting)
+    return counted
+
+
+def by_request(waits: list[list[object]]) -> list[list[object]]:
+    """Leave out what goes on beside the requests: pings, key sets, refunds that no answer waits for."""
+    return [words for words in waits if words and words != ["PING"]]
+
+
+async def test_authorization_request_waits_twice(broker: Broker, waits: list[list[object]]) -> None:
+    waits.clear()
+    await broker.authorize()
+    assert len(by_request(waits)) == 2
+
+
+async def test_right_code_waits_once_and_refunds_beside_it(make_broker: MakeBroker, waits: list[list[object]]) -> None:
+    async with make_broker(limits="email:5/m") as broker:
+        session, code = await broker.begin()
+        waits.clear()
+        await broker.confirm(session, code)
+        assert len(by_request(waits)) == 1
+
+
+async def test_code_flow_waits_once_more_and_the_token_endpoint_once(
+    make_broker: MakeBroker, waits: list[list[object]]
+) -> None:
+    challenge = urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+    async with make_broker(limits="email:5/m") as broker:
+        session, code = await broker.begin(
+            response_type="code", response_mode="query", code_challenge=challenge, code_challenge_method="S256"
+        )
+        waits.clear()
+        answer = await broker.confirm(session, code)
+        assert len(by_request(waits)) == 2
+        waits.clear()
+        auth_code = dict(parse_qsl(urlsplit(answer.headers["location"]).query))["code"]
+        form = {"grant_type": "authorization_code", "code": auth_code, "code_verifier": VERIFIER}
+        assert (await broker.browser.post("/token", data=form)).status_code == 200
+        assert len(by_request(waits)) == 1
