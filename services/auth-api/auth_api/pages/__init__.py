@@ -1,9 +1,9 @@
 """What people see: pages, their languages and their static files. No rules of the protocol, and no web framework."""
 
-from .errors import OverrideError, PagesError, UnsafeUrlError
-from .languages import Locale, negotiate
-from .rendering import ErrorKind, Notice, Pages
-from .static_files import StaticFile
+from auth_api.pages.errors import OverrideError, PagesError, UnsafeUrlError
+from auth_api.pages.languages import Locale, negotiate
+from auth_api.pages.rendering import ErrorKind, Notice, Pages
+from auth_api.pages.static_files import StaticFile
 
 __all__ = [
     "ErrorKind",

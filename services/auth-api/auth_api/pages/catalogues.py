@@ -10,7 +10,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import PoFileError, read_po
 from markupsafe import Markup
 
-from .errors import OverrideError
+from auth_api.pages.errors import OverrideError
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)")
 

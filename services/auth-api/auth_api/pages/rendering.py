@@ -5,12 +5,12 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError
 
-from .catalogues import ENGLISH, Catalogue, read_catalogue
-from .errors import OverrideError, UnsafeUrlError
-from .languages import Locale
-from .static_files import StaticFile, read_static_files
+from auth_api.pages.catalogues import ENGLISH, Catalogue, read_catalogue
+from auth_api.pages.errors import OverrideError, UnsafeUrlError
+from auth_api.pages.languages import Locale
+from auth_api.pages.static_files import StaticFile, read_static_files
 
 _HERE = Path(__file__).parent
 _LOCALES = _HERE.parent / "locales"
@@ -51,15 +51,12 @@ class Pages:
     """What to serve, by path: `/static/<hash>.<name>`, `/static/<name>`, and what an operator adds."""
 
     def __init__(self, *, data_dir: Path | None = None) -> None:
-        static = read_static_files(*_folders("res", data_dir))
+        self._static = static = read_static_files(*_folders("res", data_dir))
         self.static_files = MappingProxyType(static.by_path)
         self._catalogues = _read_catalogues(data_dir)
         environment = _environment(_folders("tmpl", data_dir))
         environment.globals["static"] = static.urls.__getitem__
-        try:
-            self._templates = {path.stem: environment.get_template(path.name) for path in (_HERE / "tmpl").iterdir()}
-        except (TemplateError, ValueError) as error:
-            raise OverrideError(f"the template {error} cannot be used; correct or remove it in data_dir") from error
+        self._templates = {path.stem: _template(environment, path.name) for path in (_HERE / "tmpl").iterdir()}
 
     def login_hint(self, *, locale: Locale, site: str, parameters: Fields) -> str:
         """The form that asks for the address. `parameters` are those of the authorization request, raw."""
@@ -89,10 +86,11 @@ class Pages:
             site: Where the person wants to log in.
             address: The address as typed.
             session: The login's id.
-            resend_in: Seconds until the mail may be sent again, 0 for now; None leaves the button out.
-            other_address: What to post to /auth to be asked for the address anew; None leaves the button out.
+            resend_in: Seconds until the email may be sent again, 0 for now; None leaves the button out.
+            other_address: What to post to /auth to be asked for the address anew: the request's parameters without
+                login_hint, perhaps with _login_hint; None leaves the button out.
             can_cancel: Whether to offer going back to the site without logging in.
-            guesses_left: After a wrong code, how many more may follow; None before the first.
+            guesses_left: After a wrong code, how many more may follow, at least 1; None before the first.
             notice: News about the mail.
         """
         return self._render(
@@ -167,6 +165,10 @@ class Pages:
         """What this service is."""
         return self._render("home", locale)
 
+    def static_file(self, path: str) -> StaticFile | None:
+        """What to send for `path`; None when there is no such file."""
+        return self._static.find(path)
+
     def _render(self, name: str, locale: Locale, /, **values: object) -> str:
         catalogue = self._catalogues[locale]
         return self._templates[name].render(
@@ -202,6 +204,15 @@ def _environment(folders: list[Path]) -> Environment:
     environment.add_extension("jinja2.ext.i18n")
     environment.policies["ext.i18n.trimmed"] = True
     return environment
+
+
+def _template(environment: Environment, name: str) -> Template:
+    try:
+        return environment.get_template(name)
+    except TemplateSyntaxError as error:
+        raise OverrideError(f"{error.filename}, line {error.lineno}: {error.message}; correct or remove it") from error
+    except UnicodeDecodeError as error:
+        raise OverrideError(f"the template {name} is not UTF-8; save it anew or remove it") from error
 
 
 def _link(url: str) -> str:

@@ -1,6 +1,7 @@
 """The stylesheet, scripts and images that pages use: read once, served from memory."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ _MEDIA_TYPES = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
+
+_HASHED = re.compile(r"\A/static/[0-9a-f]{16}\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,10 @@ class StaticFiles:
 
     by_path: Mapping[str, StaticFile]
     urls: Mapping[str, str]
+
+    def find(self, path: str) -> StaticFile | None:
+        """The file at `path`; a hash we do not know may be another version's, met while instances are replaced."""
+        return self.by_path.get(path) or self.by_path.get(_HASHED.sub("/static/", path))
 
 
 def read_static_files(*folders: Path) -> StaticFiles:
