@@ -7,6 +7,7 @@ import sys
 import structlog
 from prometheus_client import CollectorRegistry
 
+from key_rotator.commands import add_commands
 from key_rotator.composition import build
 from key_rotator.settings import SERVICE, Settings
 from service_kit import systemd
@@ -41,7 +42,9 @@ async def _stand_idle(settings: Settings, stop: Stop) -> None:
 
 def main() -> int:
     """Run the command line."""
-    return Cli(SERVICE, Settings, serve, about="Makes, rotates and retires signing keys").main()
+    cli = Cli(SERVICE, Settings, serve, about="Makes, rotates and retires signing keys")
+    add_commands(cli)
+    return cli.main()
 
 
 if __name__ == "__main__":

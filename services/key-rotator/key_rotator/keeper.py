@@ -75,17 +75,17 @@ class KeyKeeper:
         step = decide(situation)
         if step is None:
             return None
-        keys = await self._make_keys(alg, KEYS_NEEDED[step], lock)
+        keys = await self._make_keys_under(alg, KEYS_NEEDED[step], lock)
         if keys:  # making them took time: what is written starts from what is there now
             situation = await self.look(alg, remembered=remembered)
             if decide(situation) is not step:
                 return None
         key_set = carry_out(step, situation, self.policy, keys)
-        await self.write(situation, key_set, change=step)
+        await self.write(key_set, expected_version=situation.version, change=step)
         return step, key_set
 
-    async def write(self, situation: Situation, key_set: KeySet, *, change: str) -> None:
-        """Write a key set that was made from a situation, if that is still what is there.
+    async def write(self, key_set: KeySet, *, expected_version: int | None, change: str) -> None:
+        """Write a key set if Redis still has that version (0: none; None: overwrite whatever is there).
 
         Raises:
             KeyGenerationError: a key is in the set twice.
@@ -97,13 +97,20 @@ class KeyKeeper:
                 f"the new {key_set.alg} key is one that is there already: generate_rsa_command must print a new one "
                 "each time"
             )
-        expected = situation.stored.version if situation.stored is not None else 0
-        await self._store.run(self._key_sets.replace(key_set, expected_version=expected))
+        await self._store.run(self._key_sets.replace(key_set, expected_version=expected_version))
         log.info("keys_changed", change=change, alg=key_set.alg, version=key_set.version, kid=key_set.current.key.kid)
 
-    async def _make_keys(self, alg: SigningAlg, count: int, lock: Lock) -> list[SigningKey]:
+    async def make_keys(self, alg: SigningAlg, count: int) -> list[SigningKey]:
+        """Make new keys.
+
+        Raises:
+            KeyGenerationError: one could not be made.
+        """
+        return [await self._maker.make(alg) for _ in range(count)]
+
+    async def _make_keys_under(self, alg: SigningAlg, count: int, lock: Lock) -> list[SigningKey]:
         """Make new keys and keep the lock meanwhile."""
-        making = asyncio.ensure_future(self._make(alg, count))
+        making = asyncio.ensure_future(self.make_keys(alg, count))
         try:
             while not making.done():
                 await asyncio.wait({making}, timeout=lock.ttl / 3)
@@ -112,6 +119,3 @@ class KeyKeeper:
             return making.result()
         finally:
             making.cancel()
-
-    async def _make(self, alg: SigningAlg, count: int) -> list[SigningKey]:
-        return [await self._maker.make(alg) for _ in range(count)]

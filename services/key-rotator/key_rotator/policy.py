@@ -57,6 +57,11 @@ class Situation:
     stored: KeySet | None
     remembered: KeySet | None = None
 
+    @property
+    def version(self) -> int:
+        """The version in Redis, 0 where there is no key set."""
+        return 0 if self.stored is None else self.stored.version
+
 
 def decide(situation: Situation, policy: Policy) -> Step | None:
     """Name the step that is due, or None."""
@@ -108,16 +113,41 @@ def carry_out(step: Step, situation: Situation, policy: Policy, keys: Sequence[S
     return replace(stored, version=version_after(stored, now=now), previous=_still_published(stored.previous, now))
 
 
-def new_key_set(situation: Situation, policy: Policy, *, current: SigningKey, following: SigningKey) -> KeySet:
-    """Give a set in which one key signs at once; keys that signed before stay published for their tokens."""
+def new_key_set(
+    situation: Situation,
+    policy: Policy,
+    *,
+    current: SigningKey,
+    following: SigningKey,
+    previous: SigningKey | None = None,
+) -> KeySet:
+    """Give a set of keys without times of their own: the current one signs at once, for a whole period."""
     stored, now = situation.stored, situation.now
-    published = PublishedKey(current, now, now, now)
+    since = {} if stored is None else {key.key.kid: key.published_since for key in stored.published()}
+    published = PublishedKey(current, since.get(current.kid, now), now, now)
+    upcoming = replace(_upcoming(following, now, policy), published_since=since.get(following.kid, now))
+    old = () if previous is None else (PublishedKey(previous, now, now, now, now + policy.retirement),)
+    return installed(situation, policy, current=_signing(published, now, policy), following=upcoming, previous=old)
+
+
+def installed(
+    situation: Situation,
+    policy: Policy,
+    *,
+    current: PublishedKey,
+    following: PublishedKey,
+    previous: Sequence[PublishedKey] = (),
+) -> KeySet:
+    """Give a set in place of the stored one, whose keys that signed stay published for the sake of their tokens."""
+    stored, now = situation.stored, situation.now
+    newcomers = {key.key.kid for key in (current, following, *previous)}
+    kept = () if stored is None else (key for key in retired(stored, now, policy) if key.key.kid not in newcomers)
     return KeySet(
         alg=situation.alg,
         version=version_after(stored, situation.remembered, now=now),
-        current=_signing(published, now, policy),
-        next=_upcoming(following, now, policy),
-        previous=() if stored is None else retired(stored, now, policy),
+        current=current,
+        next=following,
+        previous=(*previous, *kept),
     )
 
 
