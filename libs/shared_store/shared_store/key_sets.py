@@ -68,6 +68,8 @@ class KeySets:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
+        # Checking an RSA key takes tens of milliseconds of the event loop, and readers poll: each is checked once.
+        self._checked: dict[SigningAlg, dict[str, SigningKey]] = {}
 
     def load(self, alg: SigningAlg) -> Call[LoadedKeySet]:
         """Read a key set.
@@ -114,7 +116,7 @@ class KeySets:
         try:
             current, following, previous = (json.loads(role) for role in roles)
             sealed = [self._sealer.is_current(key["private"]) for key in (current, following, *previous)]
-            return KeySet(
+            key_set = KeySet(
                 alg=alg,
                 version=int(version),
                 current=self._read_key(alg, current),
@@ -124,9 +126,12 @@ class KeySets:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptRecord(f"the {alg} key set in Redis can't be read: restore or import the keys") from error
+        self._checked[alg] = {published.key.private_pem: published.key for published in key_set.published()}
+        return key_set
 
     def _read_key(self, alg: SigningAlg, values: dict[str, Any]) -> PublishedKey:
-        key = load_pem(self._sealer.open(values["private"], context=f"{alg}:{values['kid']}"))
+        pem = self._sealer.open(values["private"], context=f"{alg}:{values['kid']}")
+        key = self._checked.get(alg, {}).get(pem) or load_pem(pem)
         if key.kid != values["kid"] or key.alg != alg:
             raise UnreadableKeyError("the key is not the one that its record names")
         return PublishedKey(
