@@ -20,6 +20,7 @@ from shared_store.keyspace import ACCESS_TOKEN, AUTH_CODE
 REDEEMED_FOR = 30_000  # ms a redeemed code goes on answering the same operation sent again
 
 _ACCESS_TOKEN = re.compile(r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})")
+_SAVE = load_script("save_auth_code")
 _TAKE = load_script("take_auth_code")
 
 
@@ -44,10 +45,7 @@ class Redeemed:
 def save(code: str, *, grant: str, claims: str, ttl: float) -> Call[None]:
     """Keep a code for `ttl` seconds: `grant` for the token endpoint, `claims` for userinfo (both JSON)."""
     key = AUTH_CODE.key(digest=_digest(code))
-    return Call(
-        (command("HSET", key, "grant", grant, "claims", claims), command("PEXPIRE", key, int(ttl * 1000))),
-        nothing,
-    )
+    return Call((_SAVE([key], int(ttl * 1000), grant, claims),), nothing)
 
 
 def take(code: str, *, access_token: str, access_ttl: float, operation: str) -> Call[Redeemed | None]:

@@ -64,7 +64,9 @@ class MailJob:
             event = values.pop("event")
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise CorruptRecord("a mail job in Redis can't be read") from error
-        if isinstance(version, int) and version > VERSION:
+        if type(version) is not int:
+            raise CorruptRecord("a mail job in Redis is of no version")
+        if version > VERSION:
             raise NewerJob(f"a mail job has version {version}; this mailer reads up to {VERSION}")
         if version != VERSION or event != "login.requested":
             raise CorruptRecord("a mail job in Redis is of an unknown kind")
@@ -91,7 +93,9 @@ class MailJob:
                 and all(type(number) is int for number in (job.expires_in, job.attempts))
                 and _ID.fullmatch(job.id)
             )
-        except (TypeError, KeyError) as error:
+            # Half a surrogate pair, which JSON may hold, could not be written back.
+            "".join((*texts, *job.history)).encode()
+        except (TypeError, KeyError, UnicodeEncodeError) as error:
             raise CorruptRecord("a mail job in Redis has other fields than this project writes") from error
         if not sound:
             raise CorruptRecord("a mail job in Redis has values of the wrong type")

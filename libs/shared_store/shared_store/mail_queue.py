@@ -5,13 +5,14 @@ A job is always in exactly one place: ready, delayed, or in one worker's hand. E
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from shared_store.commands import Call, Command, Reply, command, load_script
-from shared_store.errors import QueueFull
+from shared_store.errors import QueueFull, StoreFull
 from shared_store.keyspace import (
     MAIL_DEAD,
     MAIL_DEATHS,
@@ -97,7 +98,7 @@ class DeadJob:
     def to_json(self) -> str:
         """Write it as it lies in Redis."""
         names = self.__slots__
-        return json.dumps({name: getattr(self, name) for name in names}, ensure_ascii=False)
+        return json.dumps({name: getattr(self, name) for name in names})
 
     @classmethod
     def from_json(cls, text: bytes) -> DeadJob:
@@ -105,7 +106,7 @@ class DeadJob:
         try:
             values = json.loads(text)
             return cls(**{**values, "history": tuple(values["history"])})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return cls(id="?", reason="unreadable", time=0.0)
 
 
@@ -135,7 +136,7 @@ class MailQueue:
         return MAIL_TAKEN.key(tag=self._tag, worker=worker)
 
     def _result(self, job_id: str) -> str:
-        return MAIL_RESULT.key(tag=self._tag, job=job_id)
+        return MAIL_RESULT.key(tag=self._tag, job=_octets(job_id).decode("utf-8", "replace"))
 
     # --- the producer's side ---
 
@@ -180,7 +181,12 @@ class MailQueue:
             StoreError: as the store tells it; a job moved all the same is given by the next `claim`.
         """
         words = ("BLMOVE", self._ready, self._taken(worker), "RIGHT", "LEFT", str(block))
-        return await store.take(*words, block=block) is not None
+        try:
+            return await store.take(*words, block=block) is not None
+        except StoreFull:
+            # A full server refuses BLMOVE to move anything, so something is ready; claim's script may move it.
+            await asyncio.sleep(min(block, 1.0))
+            return True
 
     def claim(self, worker: str, *, room: int, known: Iterable[str]) -> Call[Claim | None]:
         """Fill the worker's hand up to `room` jobs and give those it does not know of; None: its lease is gone."""
@@ -190,11 +196,13 @@ class MailQueue:
                 return None
             milliseconds, flat = replies[0]
             triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            jobs = tuple(Claimed(job_id.decode("utf-8", "replace"), raw, deaths) for job_id, raw, deaths in triples)
+            jobs = tuple(
+                Claimed(job_id.decode("utf-8", "surrogateescape"), raw, deaths) for job_id, raw, deaths in triples
+            )
             return Claim(milliseconds / 1000, jobs)
 
         keys = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
-        return Call((_CLAIM(keys, worker, room, *known),), decode)
+        return Call((_CLAIM(keys, worker, room, *map(_octets, known)),), decode)
 
     def finish(self, worker: str, job_id: str, outcome: Outcome, *, tell: str = "") -> Call[bool]:
         """Be done with a delivered job and tell the page that waits; False where it was not in the worker's hand."""
@@ -206,7 +214,7 @@ class MailQueue:
 
     def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
         keys = [self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id)]
-        words = (job_id, outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
+        words = (_octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
         return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
 
     def delay(self, worker: str, job: MailJob, *, seconds: float) -> Call[bool]:
@@ -217,7 +225,7 @@ class MailQueue:
     def delay_unread(self, worker: str, claimed: Claimed, *, seconds: float) -> Call[bool]:
         """Put off a job as it lies there, unread: one that only a newer mailer can read."""
         keys = [self._taken(worker), self._jobs, self._delayed]
-        words = (claimed.id, claimed.raw or b"", int(seconds * 1000))
+        words = (_octets(claimed.id), claimed.raw or b"", int(seconds * 1000))
         return Call((_DELAY(keys, *words),), lambda replies: bool(replies[0]))
 
     def promote(self) -> Call[int]:
@@ -301,6 +309,11 @@ def parse_result(message: bytes) -> tuple[str, Outcome] | None:
     job_id, _, outcome = message.decode("utf-8", "replace").partition(" ")
     known = _outcome(outcome.encode())
     return (job_id, known) if known is not None else None
+
+
+def _octets(job_id: str) -> bytes:
+    """Give an id as it lies in Redis: junk, which something else put there, has to be buried under its own name."""
+    return job_id.encode("utf-8", "surrogateescape")
 
 
 def _outcome(text: Reply) -> Outcome | None:

@@ -25,6 +25,8 @@ if code ~= ARGV[1] then
     redis.call('DEL', KEYS[1])
     return {'ended', 0, request, data, browser}
   end
+  -- A full server must count guesses, too, or it would let them be made without end.
+  redis.call('HDEL', KEYS[1], '')
   redis.call('HINCRBY', KEYS[1], 'wrong', 1)
   return {'wrong', left, request, data, browser}
 end

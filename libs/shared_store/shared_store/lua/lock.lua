@@ -7,6 +7,8 @@
 -- returns  1 where the holder has it now (take, extend) or had it (release), else 0
 local holder = redis.call('GET', KEYS[1])
 if ARGV[1] == 'take' and not holder then
+  -- A deletion first: a full server lets a script that has deleted go on writing, and reaping needs a lock.
+  redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   return 1
 end

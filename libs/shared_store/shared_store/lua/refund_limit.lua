@@ -6,4 +6,8 @@ if count <= 1 then
   redis.call('DEL', KEYS[1])
   return 0
 end
-return redis.call('DECR', KEYS[1])
+local left = redis.call('PTTL', KEYS[1])
+-- Not DECR: a full server lets a script that has deleted something go on writing.
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], count - 1, 'PX', math.max(left, 1))
+return count - 1

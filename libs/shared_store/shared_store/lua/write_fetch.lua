@@ -11,7 +11,10 @@ if ARGV[1] == 'failure' and redis.call('HEXISTS', KEYS[1], 'document') == 1 then
   redis.call('HSET', KEYS[1], 'failure', ARGV[2], 'stale', math.max(left - tonumber(ARGV[3]), 0))
   return 1
 end
-redis.call('DEL', KEYS[1])
+-- Written before anything is deleted, so that a full server refuses it.
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'stale', ARGV[4])
+if ARGV[1] == 'document' then
+  redis.call('HDEL', KEYS[1], 'failure')
+end
 redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[3]) + tonumber(ARGV[4]))
 return 1

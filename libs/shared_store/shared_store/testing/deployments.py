@@ -35,6 +35,10 @@ class Deployment:
         """Give the running data servers that are masters now."""
         return [server for server in self.servers if _role(server) == b"master"]
 
+    def keys(self) -> dict[str, RedisServer]:
+        """Give every key there is, with the master that has it."""
+        return {key.decode(): server for server in self.masters() for key in server.ask("KEYS", "*")}
+
 
 @contextlib.contextmanager
 def deployment(kind: str) -> Iterator[Deployment]:

@@ -1,0 +1,190 @@
+"""redis_url: every form that is read, hostile ones that are refused, and no credential in anything that is shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared_store.connection import ConnectionOptions, StoreUrl, StoreUrlError
+from shared_store.errors import StoreRefused, StoreUnavailable
+from shared_store.store import Store
+from shared_store.testing.deployments import tls_server
+from shared_store.testing.servers import RedisServer, free_port
+
+SECRET = "s3cr3t-Pa55"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://localhost", "redis://localhost:6379"),
+        ("localhost", "redis://localhost:6379"),
+        ("redis_1:7000", "redis://redis_1:7000"),
+        ("http://redis:7000", "redis://redis:7000"),
+        ("redis://redis:7000/3", "redis://redis:7000"),
+        ("REDISS://user:p@[::1]:7000", "rediss://[::1]:7000"),
+        ("rediss://:p@example.org?db=3", "rediss://example.org:6379"),
+        ("unix:///run/redis%20x/s?db=2", "unix:///run/redis x/s"),
+        ("unix://user:p@/run/s", "unix:///run/s"),
+        ("redis+sentinel://a,b:1,[::2]/main/4", "redis+sentinel://a:26379,b:1,[::2]:26379/main"),
+        ("rediss+sentinel://u:p@a/main?sentinel_password=x", "rediss+sentinel://a:26379/main"),
+        ("redis+cluster://a:1,b:2", "redis+cluster://a:1,b:2"),
+        ("rediss+cluster://u:p@a", "rediss+cluster://a:6379"),
+    ],
+)
+def test_every_form_is_read(text: str, shown: str) -> None:
+    assert str(StoreUrl.parse(text)) == shown
+
+
+def test_credentials_database_and_names_are_read() -> None:
+    url = StoreUrl.parse("rediss+sentinel://us%40er:p%2F%3A%23@a/main/4?sentinel_username=su&sentinel_password=s%26p")
+    assert (url.username, url.password, url.database, url.master_name) == ("us@er", "p/:#", 4, "main")
+    assert (url.sentinel_username, url.sentinel_password, url.tls) == ("su", "s&p", True)
+    assert StoreUrl.parse("redis://:only@h").username is None
+    assert StoreUrl.parse("unix:///s?db=2").database == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "redis://",
+        "redis://:@",
+        "ftp://host",
+        "redis+unix://host",
+        "redis++sentinel://host/main",
+        "://host",
+        "redis://host:0",
+        "redis://host:65536",
+        "redis://host:-1",
+        "redis://host:99999999999",
+        "redis://host:port",
+        "redis://host:١٢",
+        "redis://a,b",
+        "redis://host/x",
+        "redis://host/1/2",
+        "redis://host/-1",
+        "redis://host?db=x",
+        "redis://ho st",
+        "redis://ho\x00st",
+        "redis://host%0a",
+        "redis://höst",
+        "redis://[::1",
+        "redis://::1",
+        "redis://[zz]:1",
+        "redis://user@host",
+        "redis+sentinel://a",
+        "redis+sentinel://a/main/x",
+        "redis+cluster://a/1",
+        "redis+cluster://a,,b",
+        "unix://",
+        "unix:///",
+        "unix://run/redis.sock",
+        "unix:///s?db=x",
+    ],
+)
+def test_what_is_no_redis_url_is_refused(text: str) -> None:
+    with pytest.raises(StoreUrlError, match="redis_url"):
+        StoreUrl.parse(text)
+
+
+@given(st.text(max_size=80) | st.from_regex(r"(redis|rediss|unix|redis\+cluster)://[\x00-\x7f]{0,60}", fullmatch=True))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        url = StoreUrl.parse(text)
+    except StoreUrlError:
+        return
+    assert url.socket_path or url.nodes
+    assert all(0 < port < 65536 for _, port in url.nodes)
+
+
+@given(
+    st.sampled_from(["redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "http", "ftp", "redis+x"]),
+    st.text("abc@:/?#[]%,\\ ", max_size=6),
+    st.text("ab:@/?#[]%,\u2100\uff0f", max_size=8),
+    st.sampled_from(["host", "host:1", "[::1]", "a,b", "", "/s"]),
+)
+def test_password_is_in_nothing_that_is_shown(scheme: str, before: str, after: str, rest: str) -> None:
+    text = f"{scheme}://user:{before}{SECRET}{after}@{rest}/main"
+    told: StoreUrl | StoreUrlError
+    try:
+        told = StoreUrl.parse(text)
+    except StoreUrlError as error:
+        told = error
+    if not set(before + after) & set("@/?#"):  # else it is no password but a part of the host or of the path
+        assert SECRET not in f"{told} {told!r}"
+
+
+@pytest.mark.parametrize(
+    "text", [f"redis://:[{SECRET}]@host", f"redis://:{SECRET}\u2100@host", f"redis://u:[{SECRET}@h"]
+)
+def test_password_that_the_url_parser_complains_of_is_not_told(text: str) -> None:
+    with pytest.raises(StoreUrlError) as told:
+        StoreUrl.parse(text)
+    assert told.value.__cause__ is None
+    assert told.value.__suppress_context__
+    assert SECRET not in str(told.value)
+
+
+async def test_password_is_in_no_error_of_a_connection() -> None:
+    port = free_port()
+    async with Store(f"redis://user:{SECRET}@127.0.0.1:{port}", ConnectionOptions(timeout=0.2)) as store:
+        with pytest.raises(StoreUnavailable, match="reached") as told:
+            await store.ping()
+        chain: BaseException | None = told.value
+        while chain is not None:
+            assert SECRET not in str(chain) + repr(chain)
+            chain = chain.__cause__ or chain.__context__
+        assert SECRET not in repr(store) + repr(store.options) + repr(store.url)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster"])
+async def test_nothing_there_is_told_as_unavailable_for_every_form(scheme: str) -> None:
+    path = "/main" if "sentinel" in scheme else ""
+    url = f"{scheme}://127.0.0.1:{free_port()},127.0.0.1:{free_port()}{path}" if "+" in scheme else "unix:///nowhere/s"
+    async with Store(url, ConnectionOptions(timeout=0.2)) as store:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+        with pytest.raises(StoreUnavailable):
+            await store.take("BLMOVE", "{x}a", "{x}b", "RIGHT", "LEFT", "0.1", block=0.1)
+
+
+async def test_name_that_cannot_be_resolved_is_told_as_unavailable() -> None:
+    async with Store("redis://does-not-exist.invalid", ConnectionOptions(timeout=0.5)) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+
+
+async def test_authority_that_is_not_ours_is_refused_and_told() -> None:
+    with tls_server("redis7") as server, tls_server("redis7") as other:
+        for ca_file in (None, other.options.ca_file):
+            async with Store(server.url, ConnectionOptions(timeout=1, ca_file=ca_file)) as store:
+                with pytest.raises(StoreRefused, match="redis_ca_file"):
+                    await store.ping()
+
+
+async def test_certificate_of_another_name_is_refused_and_told() -> None:
+    with tls_server("redis7", name="other.example") as server:
+        async with Store(server.url, server.options) as store:
+            with pytest.raises(StoreRefused, match="IP address mismatch"):
+                await store.ping()
+
+
+async def test_client_certificate_is_shown_where_the_server_asks_for_one() -> None:
+    with tls_server("redis7", client_certificates=True) as server:
+        async with Store(server.url, server.options) as store:
+            await store.ping()
+        bare = ConnectionOptions(timeout=1, ca_file=server.options.ca_file)
+        async with Store(server.url, bare) as store:
+            with pytest.raises((StoreRefused, StoreUnavailable)):
+                await store.ping()
+
+
+async def test_tls_where_the_server_has_none_and_the_other_way_round_are_told() -> None:
+    with RedisServer("redis7", port=free_port()) as plain, tls_server("redis7") as tls:
+        for url in (plain.url.replace("redis://", "rediss://"), tls.url.replace("rediss://", "redis://")):
+            async with Store(url, ConnectionOptions(timeout=0.5)) as store:
+                with pytest.raises((StoreRefused, StoreUnavailable)):
+                    await store.ping()

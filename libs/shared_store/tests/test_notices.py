@@ -1,0 +1,92 @@
+"""The one subscription a process, on every server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared_store.notices import BACKLOG, Listener, Notices
+from shared_store.store import Store
+from shared_store.testing.deployments import Deployment
+from shared_store.testing.servers import RedisServer
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store) -> AsyncIterator[Notices]:
+    notices = Notices(store)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(notices.run())
+        yield notices
+        task.cancel()
+
+
+async def next_of(listener: Listener) -> bytes:
+    return await asyncio.wait_for(listener.get(), 20)
+
+
+async def say_until_heard(store: Store, channel: str, text: str, listener: Listener) -> bytes:
+    """Publish until the listener hears it: a subscription may still be on its way."""
+    async with asyncio.timeout(20):
+        while True:
+            await store.client.execute_command("PUBLISH", channel, text)
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(listener.get(), 0.1)
+
+
+async def test_everyone_who_listens_to_a_channel_hears_what_is_published_there(store: Store) -> None:
+    async with running(store) as notices:
+        with notices.listen("one") as first, notices.listen("one") as second, notices.listen("two") as other:
+            await asyncio.wait_for(notices.connected.wait(), 20)
+            await store.client.execute_command("PUBLISH", "one", "hello")
+            assert await next_of(first) == await next_of(second) == b"hello"
+            await store.client.execute_command("PUBLISH", "two", b"\xff\x00")
+            assert await next_of(other) == b"\xff\x00"
+            assert first.empty()
+
+
+async def test_channel_listened_to_later_is_heard_too(store: Store) -> None:
+    async with running(store) as notices:
+        with notices.listen("one"):
+            await asyncio.wait_for(notices.connected.wait(), 20)
+            with notices.listen("later") as listener:
+                assert await say_until_heard(store, "later", "hello", listener) == b"hello"
+
+
+async def test_subscription_comes_back_after_its_connection_was_cut(store: Store) -> None:
+    async with running(store) as notices:
+        with notices.listen("one") as listener:
+            await asyncio.wait_for(notices.connected.wait(), 20)
+            await store.client.execute_command("CLIENT KILL", "TYPE", "pubsub", target_nodes="all")
+            assert await say_until_heard(store, "one", "again", listener) == b"again"
+
+
+async def test_subscription_begins_before_any_other_call_was_made(store: Store, any_server: Deployment) -> None:
+    async with Store(any_server.url, any_server.options) as fresh, running(fresh) as notices:
+        with notices.listen("one") as listener:
+            await asyncio.wait_for(notices.connected.wait(), 20)
+            await store.client.execute_command("PUBLISH", "one", "hello")
+            assert await next_of(listener) == b"hello"
+
+
+async def test_listener_that_reads_nothing_loses_the_oldest(store: Store) -> None:
+    notices = Notices(store)
+    with notices.listen("one") as listener:
+        for number in range(BACKLOG + 5):
+            notices._deliver({"type": "message", "channel": b"one", "data": b"%d" % number})
+        assert listener.qsize() == BACKLOG
+        assert listener.get_nowait() == b"5"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["valkey9", "redis7"])
+async def test_subscription_comes_back_after_the_server_was_killed(kind: str) -> None:
+    with RedisServer(kind) as server:
+        async with Store(server.url) as store, running(store) as notices:
+            with notices.listen("one") as listener:
+                await asyncio.wait_for(notices.connected.wait(), 20)
+                server.kill()
+                server.start()
+                assert await say_until_heard(store, "one", "again", listener) == b"again"
