@@ -104,6 +104,11 @@ def html(pages: Pages, locale: Locale, sample: str) -> str:
     return SAMPLES[sample](pages, locale)
 
 
+@pytest.fixture
+def every_page(pages: Pages, locale: Locale) -> dict[str, str]:
+    return {name: sample(pages, locale) for name, sample in SAMPLES.items()}
+
+
 @dataclass
 class Site:
     """Serves documents at `/page/…`, static files, and takes note of every form and address it is sent."""
@@ -155,7 +160,7 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             with site.arrived:
                 site.posts.append((self.path, parse_qsl(body, keep_blank_values=True)))
                 site.arrived.notify_all()
-            self._answer(200, "text/plain", b"thank you")
+            self._answer(200, "text/html; charset=utf-8", site.pages.home(locale=Locale.EN).encode())
 
         def _answer(self, status: int, media_type: str, content: bytes) -> None:
             self.send_response(status)

@@ -22,7 +22,7 @@ def as_tuple(text: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
 
 def extracted() -> set[tuple[str, ...]]:
     with (PACKAGE.parent / "babel.cfg").open() as file:
-        methods, options = parse_mapping_cfg(file)
+        methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
     found = extract_from_dir(PACKAGE, method_map=methods, options_map=options)
     return {as_tuple(message) for _, _, message, _, _ in found}
 
