@@ -1,0 +1,27 @@
+"""What may go wrong in here.
+
+MailerError             told to the operator by the command line
+├── OverrideError       an operator's own template or catalogue can't be used
+├── MalformedMailError  a job asks for a mail that can't be made: a bad address, link or code
+└── TransportError      a transport is not usable as configured, or its check failed
+"""
+
+from __future__ import annotations
+
+from service_kit.errors import ServiceKitError
+
+
+class MailerError(ServiceKitError):
+    """Base of everything this package raises on purpose."""
+
+
+class OverrideError(MailerError):
+    """A file in data_dir can't be used; the message names it and what to do."""
+
+
+class MalformedMailError(MailerError):
+    """A mail can't be made of these values; the message names the field, never its value."""
+
+
+class TransportError(MailerError):
+    """A transport can't work as it is configured; the message says what to change."""

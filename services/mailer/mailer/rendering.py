@@ -1,0 +1,123 @@
+"""From a mail job's facts to a mail in the person's language. Owns templates and languages; knows no transport."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError, select_autoescape
+from markupsafe import Markup, escape
+
+from mailer.catalogues import ENGLISH, Catalogue, read_catalogue
+from mailer.errors import MalformedMailError, OverrideError
+from mailer.mails import Mail, Sender, one_line
+from mailer.recipients import parse_recipient
+from shared_store.mail_jobs import MailJob
+
+_HERE = Path(__file__).parent
+LOCALES = ("en", "de", "nl", "fr-CA", "fr")  # BCP 47 tags, as auth-api has them
+_BY_TAG = {tag.lower(): tag for tag in LOCALES}
+_CODE = re.compile(r"[a-z0-9]{12}")
+_LINK = re.compile(r"https?://[!-~]{1,2000}")
+
+
+class _Language:
+    """The compiled templates of one language."""
+
+    def __init__(self, tag: str, catalogue: Catalogue, folders: list[Path]) -> None:
+        self.tag = tag
+        self.catalogue = catalogue
+        environment = Environment(
+            loader=FileSystemLoader(folders),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            extensions=["jinja2.ext.i18n"],
+            keep_trailing_newline=True,
+        )
+        environment.install_gettext_callables(  # type: ignore[attr-defined]  # the i18n extension adds it
+            catalogue.gettext, catalogue.ngettext, newstyle=True
+        )
+        self.text = _template(environment, "login_mail.txt")
+        self.html = _template(environment, "login_mail.html")
+
+    def subject(self, site: str) -> str:
+        def _(message: str) -> str:
+            return self.catalogue.gettext(message)
+
+        return _("Finish logging in to %(site)s") % {"site": site}
+
+
+class Renderer:
+    """Renders login mails. Made once: templates are compiled, catalogues read.
+
+    `data_dir` may hold an operator's `tmpl/login_mail.txt`, `tmpl/login_mail.html` and `lang/<tag>.po`.
+
+    Raises:
+        OverrideError: one of them can't be used.
+    """
+
+    def __init__(self, sender: Sender, *, data_dir: Path | None = None) -> None:
+        self._sender = sender
+        folders = [*([data_dir / "tmpl"] if data_dir else []), _HERE / "templates"]
+        self._languages: Mapping[str, _Language] = {
+            tag: _Language(tag, _catalogue(tag, data_dir), folders) for tag in LOCALES
+        }
+        self._headers = (
+            ("Auto-Submitted", "auto-generated"),
+            ("X-Auto-Response-Suppress", "All"),
+            ("List-Id", f"Authentication <auth.{sender.domain}>"),
+        )
+
+    def render(self, job: MailJob, *, now: float) -> Mail:
+        """Make the mail that a job asks for; `now` is Unix time, as the store has it.
+
+        Raises:
+            MalformedMailError: its address, link or code can't be mailed.
+        """
+        to = parse_recipient(job.to)
+        if not _CODE.fullmatch(job.code):
+            raise MalformedMailError("the code is not twelve letters and digits")
+        if not _LINK.fullmatch(job.link) or not urlsplit(job.link).hostname:
+            raise MalformedMailError("the link is not an http or https URL")
+        site = one_line(job.site)
+        language = self._languages[_locale(job.locale)]
+        left = job.requested_at + job.expires_in - now if job.requested_at else job.expires_in
+        facts = {
+            "language": language.tag,
+            "site": site,
+            "bold_site": Markup('<strong><bdi>{}</bdi></strong>').format(escape(site)),
+            "link": job.link,
+            "code": f"{job.code[:6]} {job.code[6:]}",
+            "minutes": max(1, int(left // 60)),
+        }
+        return Mail(
+            id=job.id,
+            sender=self._sender,
+            to=to,
+            subject=language.subject(site),
+            text=language.text.render(facts),
+            html=language.html.render(facts),
+            headers=(*self._headers, ("Content-Language", language.tag)),
+        )
+
+
+def _locale(tag: str) -> str:
+    """The language to write in: the tag's own, or its language without region, else English."""
+    tag = tag.replace("_", "-").lower()
+    return _BY_TAG.get(tag) or _BY_TAG.get(tag.partition("-")[0], "en")
+
+
+def _catalogue(tag: str, data_dir: Path | None) -> Catalogue:
+    if tag == "en":
+        return ENGLISH
+    own = data_dir / "lang" / f"{tag}.po" if data_dir else None
+    return read_catalogue(_HERE / "locales" / tag.replace("-", "_") / "LC_MESSAGES" / "messages.po", override=own)
+
+
+def _template(environment: Environment, name: str) -> Template:
+    try:
+        return environment.get_template(name)
+    except TemplateSyntaxError as error:
+        raise OverrideError(f"{error.filename}, line {error.lineno}: {error.message}; correct or remove it") from error

@@ -1,0 +1,1 @@
+"""The ways to send mail; each is a `delivery.Transport`."""
