@@ -1,0 +1,68 @@
+"""An SMTP server that takes every mail at once, or after a delay, and hands its text to whoever waits for it."""
+
+import asyncio
+from collections.abc import Callable
+
+Deliver = Callable[[str, bytes], None]
+
+
+class SinkProtocol(asyncio.Protocol):
+    """One connection; understands pipelined commands."""
+
+    def __init__(self, deliver: Deliver, delay: float) -> None:
+        self._deliver = deliver
+        self._delay = delay
+        self._buffer = b""
+        self._recipient = ""
+        self._in_data = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(b"220 sink\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Take commands and mails as they come."""
+        self._buffer += data
+        while True:
+            if self._in_data:
+                mail, end, rest = self._buffer.partition(b"\r\n.\r\n")
+                if not end:
+                    return
+                self._buffer, self._in_data = rest, False
+                self._accept(mail)
+                continue
+            line, end, rest = self._buffer.partition(b"\r\n")
+            if not end:
+                return
+            self._buffer = rest
+            self._command(line)
+
+    def _command(self, line: bytes) -> None:
+        verb = line[:4].upper()
+        if verb == b"EHLO":
+            self._transport.write(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
+        elif verb == b"RCPT":
+            self._recipient = line.partition(b"<")[2].partition(b">")[0].decode()
+            self._transport.write(b"250 ok\r\n")
+        elif verb == b"DATA":
+            self._in_data = True
+            self._transport.write(b"354 go on\r\n")
+        elif verb == b"QUIT":
+            self._transport.write(b"221 bye\r\n")
+            self._transport.close()
+        else:
+            self._transport.write(b"250 ok\r\n")
+
+    def _accept(self, mail: bytes) -> None:
+        self._deliver(self._recipient, mail)
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, b"250 taken\r\n")
+        else:
+            self._transport.write(b"250 taken\r\n")
+
+
+async def start_sink(deliver: Deliver, delay: float) -> asyncio.Server:
+    """Listen on a free loopback port; `delay` in seconds before a mail is acknowledged."""
+    return await asyncio.get_running_loop().create_server(lambda: SinkProtocol(deliver, delay), "127.0.0.1", 0)
