@@ -6,9 +6,10 @@ for twice; a failure is kept too, for a short time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared_store.commands import Call, Reply, load_script, nothing
+from shared_store.commands import Call, Reply, command, load_script, nothing
 from shared_store.errors import CorruptRecord
 from shared_store.keyspace import FETCH, digest
 
@@ -25,23 +26,21 @@ class CachedFetch:
     fresh: bool
 
 
+Known = Mapping[str, CachedFetch | None]
+"""What was read of some URLs; None for one of which nothing is known."""
+
+
 def read(url: str) -> Call[CachedFetch | None]:
     """Read what is known of a URL; None where nothing is."""
+    return Call((_READ([FETCH.key(digest=digest(url))]),), lambda replies: _decode(replies[0]))
 
-    def decode(replies: list[Reply]) -> CachedFetch | None:
-        if replies[0] is None:
-            return None
-        document, failure, fresh_for, _kept_for = replies[0]
-        try:
-            return CachedFetch(
-                document=None if document is None else document.decode(),
-                failure=None if failure is None else failure.decode(),
-                fresh=fresh_for > 0,
-            )
-        except UnicodeDecodeError as error:
-            raise CorruptRecord("a cached document in Redis is not text") from error
 
-    return Call((_READ([FETCH.key(digest=digest(url))]),), decode)
+def read_all(urls: Sequence[str]) -> Call[Known]:
+    """Read what is known of several URLs, perhaps none, in one round trip."""
+    return Call(
+        tuple(_READ([FETCH.key(digest=digest(url))]) for url in urls),
+        lambda replies: {url: _decode(reply) for url, reply in zip(urls, replies, strict=True)},
+    )
 
 
 def write(url: str, document: str, *, fresh: float, stale: float) -> Call[None]:
@@ -50,7 +49,29 @@ def write(url: str, document: str, *, fresh: float, stale: float) -> Call[None]:
     return Call((_WRITE([FETCH.key(digest=digest(url))], *words),), nothing)
 
 
-def write_failure(url: str, reason: str, *, keep: float) -> Call[None]:
-    """Keep, for `keep` seconds, that a URL could not be fetched; a document that is there already stays, stale."""
-    words = ("failure", reason[:500], int(keep * 1000), 0)
+def write_failure(url: str, reason: str, *, keep: float, stale: float = 0.0) -> Call[None]:
+    """Keep that a URL could not be fetched: fresh for `keep` seconds, then stale for `stale` more.
+
+    A document that is there already stays with its own life, and counts as fresh for `keep` seconds.
+    """
+    words = ("failure", reason[:500], int(keep * 1000), int(stale * 1000))
     return Call((_WRITE([FETCH.key(digest=digest(url))], *words),), nothing)
+
+
+def forget(url: str) -> Call[None]:
+    """Keep nothing about a URL any more."""
+    return Call((command("DEL", FETCH.key(digest=digest(url))),), nothing)
+
+
+def _decode(reply: Reply) -> CachedFetch | None:
+    if reply is None:
+        return None
+    document, failure, fresh_for, _kept_for = reply
+    try:
+        return CachedFetch(
+            document=None if document is None else document.decode(),
+            failure=None if failure is None else failure.decode(),
+            fresh=fresh_for > 0,
+        )
+    except UnicodeDecodeError as error:
+        raise CorruptRecord("a cached document in Redis is not text") from error
