@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import threading
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -15,6 +16,7 @@ from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableKeyError
 
 COMMAND_BOUND = 120.0  # seconds; 8192 bits take openssl up to a minute on a small machine
 OUTPUT_BOUND = 65_536  # octets; a key of 16384 bits has 13,000
+CLEAN_UP_BOUND = 1.0  # seconds
 ERROR_SHOWN = 200  # characters of what a command that failed had to say
 
 
@@ -82,24 +84,34 @@ async def _run(command: Sequence[str]) -> str:
         )
     except OSError as error:
         raise KeyGenerationError(f"generate_rsa_command can't be started: {error.strerror}: {command[0]}") from None
-    assert process.stdout is not None  # noqa: S101 - asked for above
-    assert process.stderr is not None  # noqa: S101
     try:
-        printed, complaint = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+        printed, complaint = await asyncio.gather(_read(process, process.stdout), _read(process, process.stderr))
         code = await process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLEAN_UP_BOUND):
+                await process.communicate()  # what is left in the pipes, and the exit code
+    if max(len(printed), len(complaint)) > OUTPUT_BOUND:
+        raise KeyGenerationError(f"generate_rsa_command prints more than {OUTPUT_BOUND} octets; mend or remove it")
     if code:
-        last_line = complaint.strip().rpartition("\n")[2][:ERROR_SHOWN]
+        last_line = complaint.decode(errors="replace").strip().rpartition("\n")[2][:ERROR_SHOWN]
         raise KeyGenerationError(f"generate_rsa_command failed with exit code {code}: {last_line or 'no message'}")
-    return printed
+    return printed.decode(errors="replace")
 
 
-async def _read(stream: asyncio.StreamReader) -> str:
+async def _read(process: Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Read to the end; a process that prints too much is killed, and what it printed beyond that is left out."""
     octets = b""
-    while part := await stream.read(OUTPUT_BOUND):
-        octets += part
-        if len(octets) > OUTPUT_BOUND:
-            raise KeyGenerationError(f"generate_rsa_command prints more than {OUTPUT_BOUND} octets; mend or remove it")
-    return octets.decode(errors="replace")
+    while stream is not None and (part := await stream.read(OUTPUT_BOUND)):
+        if len(octets) <= OUTPUT_BOUND:
+            octets += part
+        else:
+            _kill(process)
+    return octets
+
+
+def _kill(process: Process) -> None:
+    """Kill it with all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
