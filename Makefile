@@ -56,6 +56,17 @@ $(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_R
 test: install-dev  ## Every test that needs no container engine
 	$(BIN)/pytest $(ARGS)
 
+# A script whose `up` starts an engine and prints what the shell needs to find it.
+WITH_ENGINE = $(if $(ENGINE),eval "$$($(ENGINE) up)" && )
+
+.PHONY: images
+images:  ## Build the containers' images
+	$(WITH_ENGINE)docker compose -f docker/compose.yaml --profile mailcatcher build
+
+.PHONY: test-containers
+test-containers: install-dev  ## Build them, run them scaled, log in, kill some (ENGINE=script that starts an engine)
+	$(WITH_ENGINE)RUN_CONTAINER_TESTS=1 $(BIN)/pytest tests/containers $(ARGS)
+
 .PHONY: check
 check: install-dev  ## Lint, types, layers, lock files
 	$(BIN)/ruff check .
