@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,12 +72,33 @@ class Notices:
                     subscribed |= new
                     self.connected.set()
                 if subscribed:
-                    self._deliver(await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_UP))
+                    await self._hear(pubsub, subscribed)
                 else:
                     await asyncio.sleep(LOOK_UP)
 
-    def _deliver(self, message: dict[str, Any] | None) -> None:
-        if message is None or message["type"] != "message":
+    async def _hear(self, pubsub: PubSub, subscribed: set[str]) -> None:
+        """Deliver what comes until there is more to subscribe to.
+
+        Raises:
+            TimeoutError: the connection was silent, and was asked for a sign of life in vain. A stopped master, or one
+                that the network has swallowed, keeps its connections open for ever.
+        """
+        patience = self._store.options.timeout
+        heard, asked = time.monotonic(), 0.0
+        while set(self._listeners) <= subscribed:
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_UP)
+            now = time.monotonic()
+            if message is not None:
+                heard, asked = now, 0.0
+                self._deliver(message)
+            elif asked and now - asked > patience:
+                raise TimeoutError
+            elif not asked and now - heard > patience:
+                await pubsub.ping()
+                asked = now
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        if message["type"] != "message":
             return
         for listener in self._listeners.get(message["channel"].decode(), ()):
             if listener.full():

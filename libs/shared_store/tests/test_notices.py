@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from shared_store.connection import ConnectionOptions
 from shared_store.notices import BACKLOG, Listener, Notices
 from shared_store.store import Store
 from shared_store.testing.deployments import Deployment
@@ -90,3 +91,34 @@ async def test_subscription_comes_back_after_the_server_was_killed(kind: str) ->
                 server.kill()
                 server.start()
                 assert await say_until_heard(store, "one", "again", listener) == b"again"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["valkey9", "redis7"])
+async def test_subscription_on_a_connection_that_is_silent_for_ever_is_given_up(kind: str) -> None:
+    with RedisServer(kind) as server:
+        async with Store(server.url, ConnectionOptions(timeout=0.2)) as store, running(store) as notices:
+            with notices.listen("one") as listener:
+                await asyncio.wait_for(notices.connected.wait(), 20)
+                server.pause()
+                async with asyncio.timeout(20):
+                    while notices.connected.is_set():
+                        await asyncio.sleep(0.05)
+                server.resume()
+                assert await say_until_heard(store, "one", "again", listener) == b"again"
+
+
+async def test_subscription_that_is_silent_but_alive_is_kept(valkey_url: str) -> None:
+    async with Store(valkey_url, ConnectionOptions(timeout=0.05)) as store, running(store) as notices:
+        with notices.listen("one") as listener:
+            await asyncio.wait_for(notices.connected.wait(), 20)
+            interrupted = asyncio.create_task(until_interrupted(notices))
+            await asyncio.wait([interrupted], timeout=3.5)
+            assert not interrupted.done()
+            interrupted.cancel()
+            assert await say_until_heard(store, "one", "hello", listener) == b"hello"
+
+
+async def until_interrupted(notices: Notices) -> None:
+    while notices.connected.is_set():
+        await asyncio.sleep(0.01)
