@@ -29,13 +29,15 @@ async def attempt(store: Store, what: str, subject: str) -> bool:
     return not count.exceeded
 
 
-async def main(url: str, ca_file: str, what: str, subject: str, tasks: str) -> None:
+async def main(url: str, ca_file: str, tasks: str, *subjects: str) -> None:
     options = ConnectionOptions(ca_file=Path(ca_file) if ca_file else None, timeout=30)
     async with Store(url, options) as store:
         await store.ping()
         print("ready", flush=True)
         sys.stdin.readline()
-        print(sum(await asyncio.gather(*(attempt(store, what, subject) for _ in range(int(tasks))))), flush=True)
+        for what_and_subject in subjects:
+            what, subject = what_and_subject.split(":")
+            print(sum(await asyncio.gather(*(attempt(store, what, subject) for _ in range(int(tasks))))), flush=True)
 
 
 if __name__ == "__main__":
