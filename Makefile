@@ -81,6 +81,23 @@ format: install-dev  ## Rewrite the source in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: bench
+bench: install-dev  ## Measure whole logins against real processes, with an instant and a 50 ms mail server
+	$(BIN)/python bench/logins.py $(ARGS)
+
+# --- generated files -------------------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: install-dev  ## Write the tables of settings and of Redis keys anew
+	$(BIN)/python -m service_kit.document_settings > docs/configuration.md
+	$(BIN)/python -m shared_store.document_keys > docs/redis-keys.md
+
+.PHONY: messages
+messages: install-dev  ## Bring auth-api's catalogues up to the sentences in its templates; then translate what is empty
+	@pot=$$(mktemp) && trap 'rm -f "$$pot"' EXIT && cd services/auth-api && \
+	  ../../$(BIN)/pybabel -q extract -F babel.cfg --no-location --omit-header -w 100 -o "$$pot" auth_api && \
+	  ../../$(BIN)/pybabel -q update -N --ignore-obsolete --ignore-pot-creation-date -w 100 -i "$$pot" -d auth_api/locales
+
 # --- lock files ------------------------------------------------------------------------------------------------
 
 OUT := requirements
