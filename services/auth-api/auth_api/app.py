@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from auth_api.routes.authorize import Authorize
+from auth_api.routes.callback import Callback
 from auth_api.routes.confirm import Confirm
 from auth_api.routes.documents import Documents
 from auth_api.routes.failures import Failures
@@ -19,7 +20,13 @@ Handlers = Mapping[str, Handler]
 
 
 def create_app(
-    *, authorize: Authorize, confirm: Confirm, tokens: Tokens, documents: Documents, failures: Failures
+    *,
+    authorize: Authorize,
+    confirm: Confirm,
+    callback: Callback,
+    tokens: Tokens,
+    documents: Documents,
+    failures: Failures,
 ) -> FastAPI:
     """Put the routes together."""
     page, program = failures.guard, failures.guard_json
@@ -29,6 +36,7 @@ def create_app(
         "/keys.json": {"GET": program(documents.keys)},
         "/auth": {"GET": page(authorize), "POST": page(authorize), "HEAD": _nothing},
         "/confirm": {"GET": page(confirm.look), "POST": page(confirm.confirm), "HEAD": _nothing},
+        "/callback": {"GET": page(callback.show), "POST": page(callback.take), "HEAD": _nothing},
         "/resend": {"POST": page(confirm.resend)},
         "/cancel": {"POST": page(confirm.cancel)},
         "/token": {"POST": program(tokens.token)},

@@ -5,48 +5,50 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from auth_api import parts
 from auth_api.app import create_app
-from auth_api.errors import ManualKeysError
+from auth_api.discovery.cache import AnswerCache
+from auth_api.discovery.flights import Flights
+from auth_api.discovery.providers import Provider, Providers
+from auth_api.discovery.safe_http import SafeHttp
 from auth_api.keyring import Keyring
 from auth_api.limits import parse_limits
 from auth_api.login.attempts import Attempts
 from auth_api.login.background import Background
-from auth_api.login.logins import Logins, LoginSettings
+from auth_api.login.completion import Completion
+from auth_api.login.federation import Federation
+from auth_api.login.logins import Logins
 from auth_api.login.mail_results import MailResults
+from auth_api.login.paths import Paths
 from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationPolicy
-from auth_api.oidc.discovery_document import discovery_document
-from auth_api.oidc.keys import manual_keys
-from auth_api.pages import Locale, Pages
+from auth_api.pages import Pages
 from auth_api.routes.answers import Answers
 from auth_api.routes.authorize import Authorize
+from auth_api.routes.callback import Callback
 from auth_api.routes.confirm import Confirm
 from auth_api.routes.documents import Documents
 from auth_api.routes.failures import Failures
-from auth_api.routes.requests import LoginCookie
 from auth_api.routes.surroundings import Surroundings
 from auth_api.routes.tokens import Tokens
 from auth_api.routes.visitors import Visitors
-from auth_api.settings import SERVICE, Settings
+from auth_api.settings import Settings
 from service_kit.internal_port import Check
-from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
 from shared_store.key_sets import KeySets
+from shared_store.locks import Locks
 from shared_store.mail_queue import MailQueue
 from shared_store.notices import Notices
 from shared_store.sealing import Sealer
-from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableBlock, parse_pem
 from shared_store.store import Store
 
 log = structlog.get_logger(__name__)
 
-DOCUMENTATION = "https://portier.github.io"
 TELL_EVERY = 5.0  # seconds between lines that say that Redis is away
 
 
@@ -60,12 +62,15 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[Service]:
+async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIterator[Service]:
     """Put the service together and keep its background tasks running while the block runs.
+
+    `http` is how other servers are asked, where that is to be otherwise than in service.
 
     Raises:
         ManualKeysError: keyfiles or keytext can't be used.
         InvalidLimitError: a limit can't be read.
+        InvalidDomainError: a domain of the domain rules or overrides is none.
     """
     registry = CollectorRegistry()
     metrics = Metrics(registry, uncounted=settings.uncounted_emails)
@@ -73,38 +78,66 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     attempts = Attempts(
         parse_limits(settings.limits), settings.wrong_codes_per_address, settings.wrong_codes_per_network
     )
-    manual = _manual_keys(settings)
-    async with Store(settings.redis_url.get_secret_value(), connection_options(settings)) as store:
+    manual = parts.configured_keys(settings)
+    async with Store(settings.redis_url.get_secret_value(), parts.connection_options(settings)) as store:
         notices = Notices(store)
         queue = MailQueue()
         results = MailResults(store, queue, notices)
         sealer = Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])
         keyring = Keyring(store, KeySets(sealer), notices, algs=settings.signing_algs, manual=manual)
-        async with Background() as background, results.running(), _running(notices, keyring, store, metrics):
+        async with (
+            http or SafeHttp(development=settings.development) as opened,
+            Background() as background,
+            results.running(),
+            _running(notices, keyring, store, metrics),
+            Flights[str]() as flights,
+            Flights[Provider | None]() as searches,
+        ):
+            completion = Completion(
+                store=store,
+                keyring=keyring,
+                background=background,
+                issuer=settings.public_url,
+                token_ttl=settings.token_ttl,
+                auth_code_ttl=settings.auth_code_ttl,
+            )
             logins = Logins(
                 store=store,
                 queue=queue,
                 results=results,
                 keyring=keyring,
+                completion=completion,
                 attempts=attempts,
                 background=background,
-                settings=_login_settings(settings),
+                settings=parts.login_settings(settings),
             )
-            app = _app(settings, pages=pages, store=store, keyring=keyring, logins=logins, metrics=metrics)
+            answers = AnswerCache(store, Locks(store, notices), flights)
+            providers = Providers(
+                http=opened,
+                answers=answers,
+                searches=searches,
+                metrics=metrics,
+                settings=parts.discovery_settings(settings),
+            )
+            app = _app(
+                settings,
+                pages=pages,
+                store=store,
+                keyring=keyring,
+                logins=logins,
+                paths=Paths(logins=logins, rules=parts.domain_rules(settings, answers, metrics), providers=providers),
+                federation=Federation(
+                    store=store,
+                    keyring=keyring,
+                    completion=completion,
+                    providers=providers,
+                    public_url=settings.public_url,
+                    session_ttl=settings.session_ttl,
+                ),
+                metrics=metrics,
+            )
             checks = (Check("redis", store.ping), Check("signing_keys", _key_check(keyring)))
             yield Service(app, checks, registry)
-
-
-def connection_options(settings: Settings) -> ConnectionOptions:
-    """Say how to connect to Redis."""
-    return ConnectionOptions(
-        timeout=settings.redis_timeout,
-        max_connections=settings.redis_max_connections,
-        ca_file=settings.redis_ca_file,
-        client_cert=settings.redis_client_cert,
-        client_key=settings.redis_client_key,
-        client_name=SERVICE,
-    )
 
 
 @contextlib.asynccontextmanager
@@ -138,16 +171,26 @@ async def _watch_store(store: Store, metrics: Metrics) -> None:
 
 
 def _app(
-    settings: Settings, *, pages: Pages, store: Store, keyring: Keyring, logins: Logins, metrics: Metrics
+    settings: Settings,
+    *,
+    pages: Pages,
+    store: Store,
+    keyring: Keyring,
+    logins: Logins,
+    paths: Paths,
+    federation: Federation,
+    metrics: Metrics,
 ) -> ASGIApp:
     https = settings.public_url.startswith("https://")
     answers = Answers(pages, settings.public_url, settings.csp)
     visitors = Visitors(settings.trusted_proxies)
-    cookie = _cookie(settings, https=https)
+    cookie = parts.login_cookie(settings, https=https)
     app = create_app(
         authorize=Authorize(
             answers=answers,
             logins=logins,
+            paths=paths,
+            federation=federation,
             policy=AuthorizationPolicy(settings.allowed_origins, settings.signing_algs),
             visitors=visitors,
             cookie=cookie,
@@ -155,13 +198,14 @@ def _app(
             resend_delay=settings.resend_delay,
         ),
         confirm=Confirm(answers=answers, logins=logins, visitors=visitors, cookie=cookie, metrics=metrics),
+        callback=Callback(answers=answers, federation=federation, cookie=cookie, metrics=metrics),
         tokens=Tokens(store=store, keyring=keyring, issuer=settings.public_url, token_ttl=settings.token_ttl),
         documents=Documents(
             answers=answers,
             pages=pages,
             keyring=keyring,
             metrics=metrics,
-            discovery=_discovery(settings),
+            discovery=parts.discovery(settings),
             discovery_ttl=settings.discovery_ttl,
             keys_ttl=settings.keys_ttl,
             static_ttl=settings.static_ttl,
@@ -176,62 +220,6 @@ def _app(
         allowed_origins=settings.allowed_origins,
         cors_ttl=settings.cors_ttl,
     )
-
-
-def _cookie(settings: Settings, *, https: bool) -> LoginCookie | None:
-    if settings.device_cookie_ttl < 0:
-        return None
-    return LoginCookie(secure=https, max_age=settings.device_cookie_ttl or None)
-
-
-def _discovery(settings: Settings) -> dict[str, object]:
-    return discovery_document(
-        issuer=settings.public_url,
-        signing_algs=settings.signing_algs,
-        ui_locales=[locale.value for locale in Locale],
-        service_documentation=DOCUMENTATION,
-    )
-
-
-def _login_settings(settings: Settings) -> LoginSettings:
-    return LoginSettings(
-        public_url=settings.public_url,
-        session_ttl=settings.session_ttl,
-        auth_code_ttl=settings.auth_code_ttl,
-        token_ttl=settings.token_ttl,
-        mail_wait=settings.mail_wait,
-        mail_queue_max=settings.mail_queue_max,
-        resend_delay=settings.resend_delay,
-    )
-
-
-def _manual_keys(settings: Settings) -> dict[SigningAlg, tuple[SigningKey, ...]] | None:
-    """Read the configured keys, None where there are none configured: then key-rotator's are used."""
-    texts = {f"keyfiles: {name}": _read(name) for name in settings.keyfiles}
-    if settings.keytext is not None:
-        texts["keytext"] = settings.keytext.get_secret_value()
-    if not texts:
-        return None
-    keys: list[SigningKey] = []
-    for source, text in texts.items():
-        for block in parse_pem(text):
-            if isinstance(block, UnreadableBlock):
-                log.warning("key_not_readable", source=source, block=block.position, reason=block.reason)
-            else:
-                keys.append(block)
-    by_alg = manual_keys(keys)
-    for alg in settings.signing_algs:
-        if alg not in by_alg:
-            raise ManualKeysError(f"keyfiles and keytext hold no {alg} key: add one, or take {alg} out of signing_algs")
-    return by_alg
-
-
-def _read(name: str) -> str:
-    try:
-        return Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        log.warning("keyfile_not_readable", file=name, error=str(error))
-        return ""
 
 
 def _key_check(keyring: Keyring) -> Callable[[], Awaitable[None]]:

@@ -8,6 +8,9 @@ AuthApiError
   InvalidProxyError         a trusted proxy of the configuration cannot be read
   CorruptRecordError        something stored earlier cannot be read back
   ProviderTokenError        an identity provider's ID token is not to be believed
+  DiscoveryError            what is to be asked of another server can't be had, or not be used
+    HostError               it can't be reached at all
+    StatusError             it answers with an HTTP status other than success
   ListenError               the address to listen on can't be had
   ManualKeysError           keyfiles and keytext can't be used
   NoSigningKeyError         there is nothing to sign with yet
@@ -73,6 +76,22 @@ class CorruptRecordError(AuthApiError):
 
 class ProviderTokenError(AuthApiError):
     """An identity provider's ID token is not to be believed; the message names the failed check."""
+
+
+class DiscoveryError(AuthApiError):
+    """What is to be asked of another server can't be had or can't be used; the message says why, in a few words."""
+
+
+class HostError(DiscoveryError):
+    """A server can't be reached, or not in time: whatever else were asked of it, it would be the same."""
+
+
+class StatusError(DiscoveryError):
+    """A server answered, but with an HTTP status other than success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"it answers with HTTP status {status}")
+        self.status = status
 
 
 class ListenError(AuthApiError):

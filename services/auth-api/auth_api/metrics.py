@@ -84,13 +84,23 @@ class Metrics:
         if self.counts(address):
             self.email_completions.inc()
 
+    def provider_requested(self, address: EmailAddress | None, rel: str) -> None:
+        """Count a login sent to an identity provider."""
+        if self.counts(address):
+            self.oidc_requests.inc(rel)
+
+    def provider_completed(self, address: EmailAddress | None) -> None:
+        """Count a login completed by an identity provider."""
+        if self.counts(address):
+            self.oidc_completions.inc()
+
     @contextmanager
-    def mail_wait(self, address: EmailAddress | None) -> Iterator[None]:
-        """Measure how long a request waits for its mail."""
+    def measure(self, histogram: Histogram, address: EmailAddress | None) -> Iterator[None]:
+        """Measure how long a login waits for something that succeeds."""
         began = time.monotonic()
         yield
         if self.counts(address):
-            self.email_send.observe(time.monotonic() - began)
+            histogram.observe(time.monotonic() - began)
 
     def text(self) -> str:
         """Write everything in Prometheus' text format 0.0.4."""

@@ -3,31 +3,33 @@
 Every method says how often it waits for Redis; a test counts.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
-from auth_api.errors import CorruptRecordError, LoginGoneError
+from auth_api.errors import CorruptRecordError, LoginGoneError, OAuthError
 from auth_api.keyring import Keyring
 from auth_api.login.attempts import Attempts, Subject, refuse_if_exceeded
 from auth_api.login.background import Background
 from auth_api.login.codes import new_code
+from auth_api.login.completion import Completion, Confirmed
 from auth_api.login.mail_results import MailResults
 from auth_api.oidc.authorization_request import AuthorizationRequest
-from auth_api.oidc.id_tokens import Proof, make_id_token
 from auth_api.oidc.origins import display_origin
 from auth_api.oidc.records import read_record, texts, write_record
-from auth_api.oidc.token_request import Grant
 from service_kit.logs import short_id
-from shared_store import auth_codes, logins, rate_limits
+from shared_store import logins, rate_limits
+from shared_store.commands import Call
 from shared_store.logins import CodeStatus, ResendStatus, SessionId, StoredLogin
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.store import Store
+
+T = TypeVar("T")
 
 GUESSES = 5  # wrong codes a login survives
 MAILS = 4  # one login may cause, the first included
@@ -40,8 +42,6 @@ class LoginSettings:
 
     public_url: str
     session_ttl: int
-    auth_code_ttl: int
-    token_ttl: int
     mail_wait: float
     mail_queue_max: int
     resend_delay: float
@@ -85,14 +85,6 @@ class CheckedCode:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmed:
-    """A login that is over: its request, and what the relying party gets (`id_token` or `code`)."""
-
-    request: AuthorizationRequest
-    answer: tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Resent:
     """The answer to a wish for another mail; `wait` seconds until the next one may be had, None for no more."""
 
@@ -112,6 +104,7 @@ class Logins:
         queue: MailQueue,
         results: MailResults,
         keyring: Keyring,
+        completion: Completion,
         attempts: Attempts,
         background: Background,
         settings: LoginSettings,
@@ -120,25 +113,28 @@ class Logins:
         self._queue = queue
         self._results = results
         self._keyring = keyring
+        self._completion = completion
         self._attempts = attempts
         self._background = background
         self._settings = settings
 
-    async def count_attempt(self, request: AuthorizationRequest, visitor: Visitor) -> list[str]:
+    async def count_attempt(
+        self, request: AuthorizationRequest, visitor: Visitor, *, reading: Call[T]
+    ) -> tuple[list[str], T]:
         """Count an authorization request on all limits; gives the counters that a completed login is refunded on.
 
-        Waits for Redis once.
+        `reading` is read in the same round trip. Waits for Redis once.
 
         Raises:
             TooManyAttemptsError: one is exceeded.
         """
         subject = _subject(request, visitor)
         counters = self._attempts.counters(subject)
-        attempts, guesses = await self._store.run_all(
-            rate_limits.hit(counters), rate_limits.look(self._attempts.wrong_guesses(subject))
+        attempts, guesses, read = await self._store.run_all(
+            rate_limits.hit(counters), rate_limits.look(self._attempts.wrong_guesses(subject)), reading
         )
         refuse_if_exceeded(attempts, guesses)
-        return self._attempts.refundable(counters)
+        return self._attempts.refundable(counters), read
 
     async def send_mail(
         self, request: AuthorizationRequest, visitor: Visitor, *, refundable: Sequence[str]
@@ -217,31 +213,7 @@ class Logins:
         request = self._seen(checked, visitor)
         if checked.status is not CodeStatus.RIGHT or checked.login is None:
             return CheckedCode(CodeAnswer[checked.status.name], checked.guesses_left, request, same_browser=False)
-        return await self.complete(request, refundable=_read_data(checked.login.data))
-
-    async def complete(self, request: AuthorizationRequest, *, refundable: Sequence[str]) -> Confirmed:
-        """Make what the relying party gets for a proven address. Waits for Redis once for response_type=code."""
-        self._background.start("refund_limits", self._store.run(rate_limits.refund(refundable)))
-        proof = Proof(
-            audience=request.client_id,
-            address=_address(request),
-            nonce=request.nonce,
-            auth_time=int(self._keyring.now()),
-        )
-        if request.response_type == "id_token":
-            return Confirmed(request, ("id_token", self._id_token(proof, request)))
-        code = auth_codes.new_auth_code()
-        grant = Grant(
-            proof=proof,
-            redirect_uri=request.return_address.redirect_uri,
-            signing_alg=request.signing_alg,
-            code_challenge=request.code_challenge,
-        )
-        claims = json.dumps({"sub": str(proof.address), "email": str(proof.address), "email_verified": True})
-        await self._store.run(
-            auth_codes.save(code, grant=grant.to_json(), claims=claims, ttl=self._settings.auth_code_ttl)
-        )
-        return Confirmed(request, ("code", code))
+        return await self._completion.complete(request, refundable=_read_data(checked.login.data))
 
     async def cancel(self, session_id: SessionId, browser_secret: str) -> AuthorizationRequest:
         """End a login that its own browser gives up. Waits for Redis once.
@@ -255,17 +227,10 @@ class Logins:
             raise LoginGoneError("no such login for this browser")
         return AuthorizationRequest.from_json(login.request)
 
-    def _id_token(self, proof: Proof, request: AuthorizationRequest) -> str:
-        return make_id_token(
-            proof,
-            key=self._keyring.signing_key(request.signing_alg),
-            issuer=self._settings.public_url,
-            issued_at=proof.auth_time,
-            lifetime=self._settings.token_ttl,
-        )
-
     def _seen(self, checked: logins.CodeCheck, visitor: Visitor) -> AuthorizationRequest:
         """Read the request behind a checked code, and count a wrong guess across logins."""
+        if checked.status is CodeStatus.OTHER:
+            raise OAuthError("temporarily_unavailable", "invalid session")
         if checked.login is None:
             raise LoginGoneError("no login waits for a code under this id")
         request = AuthorizationRequest.from_json(checked.login.request)

@@ -125,6 +125,10 @@ class Pages:
         """Turns an identity provider's answer in fragment and query (`fields`) into a POST to /callback."""
         return self._render("callback", locale, fields=fields)
 
+    def provider_login(self, *, locale: Locale, site: str, address: str, fields: Fields) -> str:
+        """An identity provider's answer (`fields`) in a browser that did not begin the login: a button to go on."""
+        return self._render("provider_login", locale, site=site, address=address, fields=fields)
+
     def error(
         self,
         *,

@@ -50,15 +50,19 @@ class Answers:
         answer = authorization_response(address, params, issuer=self.issuer)
         return self.carry(answer, address, locale=locale, cookie=cookie)
 
+    def redirect(self, url: str, *, cookie: str | None = None) -> Response:
+        """Send the browser to another address, which the caller has checked."""
+        response = Response(status_code=303, headers={"location": url, "cache-control": _NO_STORE})
+        if cookie is not None:
+            response.headers.append("set-cookie", cookie)
+        return response
+
     def carry(
         self, answer: Redirect | FormPost, address: ReturnAddress, *, locale: Locale, cookie: str | None = None
     ) -> Response:
         """Send the browser on with an answer: by redirect, or by a page that posts."""
         if isinstance(answer, Redirect):
-            response = Response(status_code=303, headers={"location": answer.url, "cache-control": _NO_STORE})
-            if cookie is not None:
-                response.headers.append("set-cookie", cookie)
-            return response
+            return self.redirect(answer.url, cookie=cookie)
         origin = address.redirect_uri.origin
         html = self.pages.form_post(
             locale=locale, site=display_origin(origin), redirect_uri=answer.action, fields=dict(answer.fields)

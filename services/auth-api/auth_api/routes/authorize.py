@@ -3,7 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from auth_api.discovery.providers import Provider
+from auth_api.login.federation import Federation
 from auth_api.login.logins import Logins, MailSent, Visitor
+from auth_api.login.paths import Paths
 from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import (
     AuthorizationPolicy,
@@ -28,6 +31,8 @@ class Authorize:
         *,
         answers: Answers,
         logins: Logins,
+        paths: Paths,
+        federation: Federation,
         policy: AuthorizationPolicy,
         visitors: Visitors,
         cookie: LoginCookie | None,
@@ -36,6 +41,8 @@ class Authorize:
     ) -> None:
         self._answers = answers
         self._logins = logins
+        self._paths = paths
+        self._federation = federation
         self._policy = policy
         self._visitors = visitors
         self._cookie = cookie
@@ -51,10 +58,10 @@ class Authorize:
         if request.address is None:
             return self._ask_for_address(http, request, params)
         visitor = self._visitors.visitor(http, request.ui_locales)
-        refundable = await self._logins.count_attempt(request, visitor)
-        if "none" in request.prompt:
-            raise request.failure("interaction_required", "the person has to read a mail")
-        return await self._by_mail(http, request, visitor, refundable, as_json=as_json)
+        path = await self._paths.choose(request, visitor)
+        if path.provider is not None:
+            return await self._by_provider(request, path.provider, path.refundable, as_json=as_json)
+        return await self._by_mail(http, request, visitor, path.refundable, as_json=as_json)
 
     def _ask_for_address(self, http: Request, request: AuthorizationRequest, params: Params) -> Response:
         html = self._answers.pages.login_hint(
@@ -64,6 +71,16 @@ class Authorize:
         )
         # The form's answer may be a redirect to the site or to an identity provider that nobody knows yet.
         return self._answers.page(html, form_action=f"'self' https: {request.client_id}")
+
+    async def _by_provider(
+        self, request: AuthorizationRequest, provider: Provider, refundable: list[str], *, as_json: bool
+    ) -> Response:
+        self._metrics.provider_requested(request.address, provider.rel)
+        sent = await self._federation.send(request, provider, refundable=refundable)
+        cookie = self._cookie.set(sent.session_id, sent.browser_secret) if self._cookie else None
+        if as_json:
+            return json_answer({"result": "redirect_to_provider", "url": sent.url}, cookie=cookie)
+        return self._answers.redirect(sent.url, cookie=cookie)
 
     async def _by_mail(
         self,
@@ -75,7 +92,7 @@ class Authorize:
         as_json: bool,
     ) -> Response:
         self._metrics.email_requested(request.address)
-        with self._metrics.mail_wait(request.address):
+        with self._metrics.measure(self._metrics.email_send, request.address):
             sent = await self._logins.send_mail(request, visitor, refundable=refundable)
         if sent.outcome is Outcome.REJECTED:
             raise request.failure("invalid_request", UNMAILABLE)

@@ -5,7 +5,8 @@ from starlette.responses import Response
 
 from auth_api.errors import LoginGoneError
 from auth_api.login.codes import read_code
-from auth_api.login.logins import CheckedCode, CodeAnswer, Confirmed, Logins
+from auth_api.login.completion import Confirmed
+from auth_api.login.logins import CheckedCode, CodeAnswer, Logins
 from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin

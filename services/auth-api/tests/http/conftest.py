@@ -13,6 +13,9 @@ import jwt
 import pytest
 
 from auth_api.composition import build
+from auth_api.discovery.safe_http import SafeHttp
+from auth_api.errors import HostError
+from auth_api.public_addresses import IpAddress
 from auth_api.settings import SERVICE, Settings
 from service_kit.internal_port import Check
 from service_kit.settings import load
@@ -140,6 +143,15 @@ def verified() -> Callable[..., dict[str, object]]:
 FormFields = Callable[[str], dict[str, str]]
 Verified = Callable[..., dict[str, object]]
 MakeRequest = Callable[..., dict[str, str]]
+
+
+class NoNames:
+    """A DNS that knows nobody: these tests are about mail."""
+
+    async def addresses(self, host: str) -> list[IpAddress]:
+        raise HostError(f"{host} is not known")
+
+
 MakeBroker = Callable[..., contextlib.AbstractAsyncContextManager[Broker]]
 
 
@@ -162,7 +174,7 @@ def make_broker(valkey_url: str) -> MakeBroker:
                 await save_keys(store, *loaded.signing_algs)
             postbox = Postbox(store)
             task = group.create_task(postbox.run())
-            async with build(loaded) as service:
+            async with build(loaded, http=SafeHttp(names=NoNames())) as service:
                 opened: list[httpx.AsyncClient] = []
 
                 def new_browser() -> httpx.AsyncClient:

@@ -1,0 +1,171 @@
+"""What other servers answered, kept in Redis for all instances: each is asked once, and nobody waits for it twice.
+
+A stale answer is used at once and asked for anew beside. A failure is an answer, too: fresh for a minute, then used
+on while a new try runs beside, so that a server that hangs delays one login and not one a minute.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import structlog
+
+from auth_api.discovery.flights import Flights
+from auth_api.errors import DiscoveryError, HostError
+from shared_store import fetch_cache
+from shared_store.errors import StoreError
+from shared_store.fetch_cache import CachedFetch, Known
+from shared_store.keyspace import digest
+from shared_store.locks import Locks
+from shared_store.store import Store
+
+log = structlog.get_logger(__name__)
+
+LONGEST_FRESH = 7 * 86_400.0  # seconds, whatever the server says
+STALE = 86_400.0  # seconds a stale answer is used on while asking anew fails
+FAILURE_FRESH = 60.0  # seconds without another try
+FAILURE_STALE = 3_600.0  # seconds a failure is used on while the next try runs beside
+LOCK_MARGIN = 5.0  # seconds over a question's own time for writing down what came of it
+ANEW_EVERY = 30.0  # seconds between two questions that the cache was not enough for
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is kept, already checked and cut down to what is used; `fresh` in seconds."""
+
+    text: str
+    fresh: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something to ask another server.
+
+    `name` is what the answer is kept under, mostly a URL. `host` names several questions to one server: where the
+    server can't be reached at all, that answers all of them. `timeout` is in seconds, as is how long a failure is kept.
+    """
+
+    name: str
+    ask: Callable[[], Awaitable[Answer]]
+    timeout: float
+    host: str | None = None
+    failure_fresh: float = FAILURE_FRESH
+    failure_stale: float = FAILURE_STALE
+
+    @property
+    def names(self) -> list[str]:
+        """What to read before asking."""
+        return [self.name] if self.host is None else [self.name, self.host]
+
+
+class AnswerCache:
+    """Asks, keeps, and remembers."""
+
+    def __init__(self, store: Store, locks: Locks, flights: Flights[str]) -> None:
+        self._store = store
+        self._locks = locks
+        self._flights = flights
+
+    async def get(self, question: Question, known: Known | None = None) -> str:
+        """Give the answer's text. `known` is what has been read already, else Redis is asked first.
+
+        The caller bounds the time; what is asked goes on when the caller has gone.
+
+        Raises:
+            DiscoveryError: there is no usable answer, now or lately.
+            StoreError: Redis can't be asked.
+        """
+        if known is None or not known.keys() >= set(question.names):
+            known = await self._store.run(fetch_cache.read_all(question.names))
+        own = known[question.name]
+        if own is not None and own.document is not None:
+            if not own.fresh:
+                self._ask_beside(question)
+            return own.document
+        failed = own or _down(known, question.host)
+        if failed is None:
+            return await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question)))
+        if not failed.fresh:
+            self._ask_beside(question)
+        raise DiscoveryError(f"{failed.failure} (lately)")
+
+    async def get_anew(self, question: Question) -> str:
+        """Ask again although there is an answer, since it was not enough; at most once in a while over all instances.
+
+        Raises:
+            DiscoveryError: there is no usable answer.
+            StoreError: Redis can't be asked.
+        """
+        # Never released: its life is the while.
+        is_first = await self._locks.try_take(f"anew:{digest(question.name)}", ttl=ANEW_EVERY) is not None
+        return await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question, anew=is_first)))
+
+    def _ask_beside(self, question: Question) -> None:
+        with contextlib.suppress(DiscoveryError):  # too busy: the next who needs it tries again
+            self._flights.join(question.name, lambda: self._fly(question))
+
+    async def _fly(self, question: Question, *, anew: bool = False) -> str:
+        """Ask under a lock; who comes second, here or in another instance, finds the answer of who came first."""
+        async with self._locked(question) as is_locked:
+            if not anew:
+                known = await self._store.run(fetch_cache.read(question.name))
+                if known is not None and known.fresh:
+                    return _settled(known)
+            if not is_locked:
+                raise DiscoveryError("another instance is still asking")
+            return await self._ask(question)
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, question: Question) -> AsyncIterator[bool]:
+        name = f"fetch:{digest(question.name)}"
+        lock = await self._locks.take(name, ttl=question.timeout + LOCK_MARGIN, wait=question.timeout)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                with contextlib.suppress(StoreError):  # it ends by itself
+                    await self._locks.release(lock)
+
+    async def _ask(self, question: Question) -> str:
+        try:
+            answer = await question.ask()
+        except DiscoveryError as error:
+            await self._remember_failure(question, error)
+            raise
+        fresh = min(answer.fresh, LONGEST_FRESH)
+        write = fetch_cache.write(question.name, answer.text, fresh=fresh, stale=STALE)
+        with _told():
+            if question.host is not None:
+                await self._store.run_all(write, fetch_cache.forget(question.host))
+            else:
+                await self._store.run(write)
+        return answer.text
+
+    async def _remember_failure(self, question: Question, error: DiscoveryError) -> None:
+        life = {"keep": question.failure_fresh, "stale": question.failure_stale}
+        write = fetch_cache.write_failure(question.name, str(error), **life)
+        with _told():
+            if question.host is not None and isinstance(error, HostError):
+                await self._store.run_all(write, fetch_cache.write_failure(question.host, str(error), **life))
+            else:
+                await self._store.run(write)
+
+
+def _down(known: Known, host: str | None) -> CachedFetch | None:
+    return None if host is None else known[host]
+
+
+def _settled(known: CachedFetch) -> str:
+    if known.document is None:
+        raise DiscoveryError(str(known.failure))
+    return known.document
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """An answer that can't be kept is an answer all the same."""
+    try:
+        yield
+    except StoreError as error:
+        log.warning("answer_not_kept", error=str(error))

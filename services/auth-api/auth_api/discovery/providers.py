@@ -1,0 +1,207 @@
+"""Which identity provider proves an address, found within a bound of time: configured, Google's, or by WebFinger."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from auth_api.addresses import EmailAddress
+from auth_api.discovery.cache import Answer, AnswerCache, Question
+from auth_api.discovery.flights import Flights
+from auth_api.discovery.provider import (
+    CONFIGURATION_PATH,
+    Configuration,
+    Jwk,
+    read_configuration,
+    read_keys,
+    signing_alg,
+)
+from auth_api.discovery.safe_http import Document, SafeHttp
+from auth_api.discovery.webfinger import (
+    GOOGLE,
+    GOOGLE_DOMAINS,
+    GOOGLE_LINK,
+    Link,
+    Rel,
+    first_link,
+    read_links,
+    webfinger_url,
+    write_links,
+)
+from auth_api.errors import DiscoveryError, StatusError
+from auth_api.metrics import Metrics
+from shared_store.errors import StoreError, StoreUnavailable
+from shared_store.fetch_cache import Known
+from shared_store.signing_keys import SigningAlg
+
+log = structlog.get_logger(__name__)
+
+NOTHING_FRESH = 300.0  # seconds that "no such resource" is believed: soon a domain may have set up its provider
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """What the operator chose; times in seconds. `overrides` has a domain's links in place of WebFinger's."""
+
+    public_url: str
+    google_client_id: str | None
+    overrides: Mapping[str, Sequence[Link]]
+    cache_ttl: float
+    discovery_timeout: float
+    webfinger_timeout: float
+    config_timeout: float
+    keys_timeout: float
+    development: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An identity provider, ready to be asked: its documents are here and can be used."""
+
+    rel: Rel
+    origin: str
+    client_id: str
+    authorization_endpoint: str
+    jwks_uri: str
+    form_post: bool
+    alg: SigningAlg
+
+
+class Providers:
+    """Finds providers and their keys."""
+
+    def __init__(
+        self,
+        *,
+        http: SafeHttp,
+        answers: AnswerCache,
+        searches: Flights[Provider | None],
+        metrics: Metrics,
+        settings: DiscoverySettings,
+    ) -> None:
+        self._http = http
+        self._answers = answers
+        self._searches = searches
+        self._metrics = metrics
+        self._settings = settings
+
+    def names(self, address: EmailAddress) -> list[str]:
+        """What to read from the cache before `find`, in the round trip that reads other things, too."""
+        return [] if self._configured(address) is not None else self._webfinger(address).names
+
+    async def find(self, address: EmailAddress, known: Known) -> Provider | None:
+        """Give the provider of an address, None where a mail is to be sent.
+
+        Waits at most `discovery_timeout`; the search goes on after that, for whoever comes next.
+        """
+        try:
+            search = self._searches.join(str(address), lambda: self._search(address, known))
+            async with asyncio.timeout(self._settings.discovery_timeout):
+                return await asyncio.shield(search)
+        except TimeoutError:
+            log.info("discovery_takes_too_long", domain=address.domain)
+        except DiscoveryError as error:
+            log.info("discovery_failed", domain=address.domain, reason=str(error))
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.warning("discovery_failed", domain=address.domain, reason=str(error))
+        return None
+
+    async def keys(self, jwks_uri: str, *, anew: bool = False) -> list[Jwk]:
+        """Give a provider's signing keys; `anew` where those known so far are not enough.
+
+        Raises:
+            DiscoveryError: they can't be had.
+        """
+        question = self._keys_question(jwks_uri)
+        text = await (self._answers.get_anew(question) if anew else self._answers.get(question))
+        return list(json.loads(text))
+
+    async def _search(self, address: EmailAddress, known: Known) -> Provider | None:
+        link = await self._link(address, known)
+        if link is None:
+            return None
+        client_id = self._client_id(link)
+        if client_id is None:
+            return None
+        with self._metrics.measure(self._metrics.fetch_config, address):
+            text = await self._answers.get(self._configuration_question(link.origin))
+        configuration = Configuration.from_json(text)
+        with self._metrics.measure(self._metrics.fetch_jwks, address):
+            keys = await self.keys(configuration.jwks_uri)
+        return Provider(
+            rel=link.rel,
+            origin=link.origin,
+            client_id=client_id,
+            authorization_endpoint=configuration.authorization_endpoint,
+            jwks_uri=configuration.jwks_uri,
+            form_post=configuration.form_post,
+            alg=signing_alg(configuration, keys),
+        )
+
+    async def _link(self, address: EmailAddress, known: Known) -> Link | None:
+        configured = self._configured(address)
+        if configured is not None:
+            return configured[0] if configured else None
+        try:
+            with self._metrics.measure(self._metrics.webfinger, address):
+                return first_link(await self._answers.get(self._webfinger(address), known))
+        except DiscoveryError as error:
+            # The usual case: most domains know nothing of this.
+            log.debug("webfinger_failed", domain=address.domain, reason=str(error))
+            return None
+
+    def _configured(self, address: EmailAddress) -> Sequence[Link] | None:
+        if address.domain in self._settings.overrides:
+            return self._settings.overrides[address.domain]
+        if self._settings.google_client_id is not None and address.domain in GOOGLE_DOMAINS:
+            return (GOOGLE_LINK,)
+        return None
+
+    def _client_id(self, link: Link) -> str | None:
+        if link.rel == "portier":
+            return self._settings.public_url
+        return self._settings.google_client_id if link.origin == GOOGLE else None
+
+    def _webfinger(self, address: EmailAddress) -> Question:
+        url = webfinger_url(address)
+
+        async def ask() -> Answer:
+            try:
+                document = await self._http.get(url, within=self._settings.webfinger_timeout)
+            except StatusError as error:
+                if error.status in (404, 410):
+                    return Answer(write_links([]), NOTHING_FRESH)
+                raise
+            links = read_links(
+                document.json_object(), own_url=self._settings.public_url, development=self._settings.development
+            )
+            return self._answer(document, write_links(links))
+
+        return Question(url, ask, self._settings.webfinger_timeout, host=f"webfinger:{address.domain}")
+
+    def _configuration_question(self, origin: str) -> Question:
+        url = origin + CONFIGURATION_PATH
+
+        async def ask() -> Answer:
+            document = await self._http.get(url, within=self._settings.config_timeout)
+            configuration = read_configuration(
+                document.json_object(), origin=origin, development=self._settings.development
+            )
+            return self._answer(document, configuration.to_json())
+
+        return Question(url, ask, self._settings.config_timeout)
+
+    def _keys_question(self, jwks_uri: str) -> Question:
+        async def ask() -> Answer:
+            document = await self._http.get(jwks_uri, within=self._settings.keys_timeout)
+            return self._answer(document, json.dumps(read_keys(document.json_object())))
+
+        # Not the bare URL: a provider may name its own configuration, or a WebFinger address, as its keys.
+        return Question(f"keys {jwks_uri}", ask, self._settings.keys_timeout)
+
+    def _answer(self, document: Document, text: str) -> Answer:
+        return Answer(text, max(self._settings.cache_ttl, document.max_age or 0.0))

@@ -1,0 +1,45 @@
+"""How an address is to be proved: what comes between an authorization request and the way that its login takes."""
+
+from dataclasses import dataclass
+
+from auth_api.discovery.providers import Provider, Providers
+from auth_api.errors import CorruptRecordError
+from auth_api.login.domain_rules import DomainRules
+from auth_api.login.logins import Logins, Visitor
+from auth_api.oidc.authorization_request import AuthorizationRequest
+from shared_store import fetch_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """By this identity provider, or by mail; and the counters that a completed login is refunded on."""
+
+    provider: Provider | None
+    refundable: list[str]
+
+
+class Paths:
+    """Limits, then the domain rules, then discovery."""
+
+    def __init__(self, *, logins: Logins, rules: DomainRules, providers: Providers) -> None:
+        self._logins = logins
+        self._rules = rules
+        self._providers = providers
+
+    async def choose(self, request: AuthorizationRequest, visitor: Visitor) -> Path:
+        """Choose a login's path. Waits for Redis once, and oftener for what its cache has not.
+
+        Raises:
+            TooManyAttemptsError: a limit is exceeded.
+            OAuthError: the domain is refused; or the person would have to read a mail, which `prompt=none` forbids.
+        """
+        address = request.address
+        if address is None:
+            raise CorruptRecordError("a login without an address has no path")
+        names = [*self._rules.names(address.domain), *self._providers.names(address)]
+        refundable, known = await self._logins.count_attempt(request, visitor, reading=fetch_cache.read_all(names))
+        await self._rules.check(request, address.domain, known)
+        provider = await self._providers.find(address, known)
+        if provider is None and "none" in request.prompt:
+            raise request.failure("interaction_required", "the person has to read a mail")
+        return Path(provider, refundable)

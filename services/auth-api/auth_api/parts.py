@@ -1,0 +1,147 @@
+"""From the service's settings to what its parts take; `composition` puts the parts together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from auth_api.addresses import normalize_domain
+from auth_api.discovery.cache import AnswerCache
+from auth_api.discovery.providers import DiscoverySettings
+from auth_api.discovery.webfinger import Link as UsableLink
+from auth_api.discovery.webfinger import usable_links
+from auth_api.errors import ManualKeysError
+from auth_api.login.domain_rules import DomainRules
+from auth_api.login.logins import LoginSettings
+from auth_api.mail_servers import MailServers
+from auth_api.metrics import Metrics
+from auth_api.oidc.discovery_document import discovery_document
+from auth_api.oidc.keys import manual_keys
+from auth_api.pages import Locale
+from auth_api.routes.requests import LoginCookie
+from auth_api.settings import SERVICE, Settings
+from service_kit.settings import Link
+from shared_store.connection import ConnectionOptions
+from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableBlock, parse_pem
+
+log = structlog.get_logger(__name__)
+
+DOCUMENTATION = "https://portier.github.io"
+
+
+def connection_options(settings: Settings) -> ConnectionOptions:
+    """Say how to connect to Redis."""
+    return ConnectionOptions(
+        timeout=settings.redis_timeout,
+        max_connections=settings.redis_max_connections,
+        ca_file=settings.redis_ca_file,
+        client_cert=settings.redis_client_cert,
+        client_key=settings.redis_client_key,
+        client_name=SERVICE,
+    )
+
+
+def login_cookie(settings: Settings, *, https: bool) -> LoginCookie | None:
+    """Say how browsers are known again; None where the operator wants no cookie."""
+    if settings.device_cookie_ttl < 0:
+        return None
+    return LoginCookie(secure=https, max_age=settings.device_cookie_ttl or None)
+
+
+def discovery(settings: Settings) -> dict[str, object]:
+    """Write our own discovery document."""
+    return discovery_document(
+        issuer=settings.public_url,
+        signing_algs=settings.signing_algs,
+        ui_locales=[locale.value for locale in Locale],
+        service_documentation=DOCUMENTATION,
+    )
+
+
+def login_settings(settings: Settings) -> LoginSettings:
+    """Say how logins go."""
+    return LoginSettings(
+        public_url=settings.public_url,
+        session_ttl=settings.session_ttl,
+        mail_wait=settings.mail_wait,
+        mail_queue_max=settings.mail_queue_max,
+        resend_delay=settings.resend_delay,
+    )
+
+
+def discovery_settings(settings: Settings) -> DiscoverySettings:
+    """Say how identity providers are found.
+
+    Raises:
+        InvalidDomainError: an overridden domain is none.
+    """
+    return DiscoverySettings(
+        public_url=settings.public_url,
+        google_client_id=settings.google_client_id,
+        overrides={
+            normalize_domain(domain): _usable_links(domain, links, settings)
+            for domain, links in settings.domain_overrides.items()
+        },
+        cache_ttl=settings.cache_ttl,
+        discovery_timeout=settings.discovery_timeout,
+        webfinger_timeout=settings.webfinger_timeout,
+        config_timeout=settings.oidc_config_timeout,
+        keys_timeout=settings.oidc_jwks_timeout,
+        development=settings.development,
+    )
+
+
+def _usable_links(domain: str, links: Sequence[Link], settings: Settings) -> list[UsableLink]:
+    pairs = [(link.rel, link.href) for link in links]
+    usable = usable_links(pairs, own_url=settings.public_url, development=settings.development)
+    if len(usable) < len(pairs):
+        log.warning("domain_override_not_usable", domain=domain, links=len(pairs), usable=len(usable))
+    return usable
+
+
+def domain_rules(settings: Settings, answers: AnswerCache, metrics: Metrics) -> DomainRules:
+    """Say which mail domains may log in.
+
+    Raises:
+        InvalidDomainError: an allowed or blocked domain is none.
+    """
+    resolver = settings.verify_with_resolver
+    return DomainRules(
+        allowed=[normalize_domain(domain) for domain in settings.allowed_domains],
+        blocked=[normalize_domain(domain) for domain in settings.blocked_domains],
+        allowed_only=settings.allowed_domains_only,
+        mail_servers=None
+        if resolver is None
+        else MailServers(resolver.host, resolver.port, public_only=settings.verify_public_ip),
+        answers=answers,
+        metrics=metrics,
+    )
+
+
+def configured_keys(settings: Settings) -> dict[SigningAlg, tuple[SigningKey, ...]] | None:
+    """Read the configured keys, None where there are none configured: then key-rotator's are used."""
+    texts = {f"keyfiles: {name}": _read(name) for name in settings.keyfiles}
+    if settings.keytext is not None:
+        texts["keytext"] = settings.keytext.get_secret_value()
+    if not texts:
+        return None
+    keys: list[SigningKey] = []
+    for source, text in texts.items():
+        for block in parse_pem(text):
+            if isinstance(block, UnreadableBlock):
+                log.warning("key_not_readable", source=source, block=block.position, reason=block.reason)
+            else:
+                keys.append(block)
+    by_alg = manual_keys(keys)
+    for alg in settings.signing_algs:
+        if alg not in by_alg:
+            raise ManualKeysError(f"keyfiles and keytext hold no {alg} key: add one, or take {alg} out of signing_algs")
+    return by_alg
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        log.warning("keyfile_not_readable", file=name, error=str(error))
+        return ""
