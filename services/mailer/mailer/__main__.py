@@ -1,9 +1,12 @@
-"""`mailer [run] [CONFIG]`, and the commands to look into it."""
+"""`mailer [run] [CONFIG]`, and the commands of `commands`."""
+
+from __future__ import annotations
 
 import sys
 
 import structlog
 
+from mailer.commands import add_commands
 from mailer.composition import build
 from mailer.settings import SERVICE, Settings
 from service_kit import systemd
@@ -12,23 +15,26 @@ from service_kit.internal_port import InternalPort
 from service_kit.settings import Loaded
 from service_kit.stopping import Stop
 
-log = structlog.get_logger(__name__)
+log = structlog.stdlib.get_logger()
 
 
 async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
-    """Send mails until asked to stop."""
-    for warning in loaded.warnings:
-        log.warning("configuration", warning=warning)
-    async with build(loaded.settings) as mailer:
-        port = InternalPort.of(loaded.settings, registry=mailer.registry, checks=mailer.checks, stop=stop)
-        async with port:
-            systemd.notify("READY=1")
-            await mailer.run(stop)
+    """Send mail until asked to stop."""
+    settings = loaded.settings
+    async with (
+        build(settings) as service,
+        InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop),
+    ):
+        log.info("mailer_started", transports=settings.transports, concurrency=settings.mail_concurrency)
+        systemd.notify("READY=1")
+        await service.run(stop)
 
 
 def main() -> int:
     """Run the command line."""
-    return Cli(SERVICE, Settings, serve, about="Sends the mails that logins ask for").main()
+    cli = Cli(SERVICE, Settings, serve, about="Takes login mails from the queue and delivers them")
+    add_commands(cli)
+    return cli.main()
 
 
 if __name__ == "__main__":

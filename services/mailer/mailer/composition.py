@@ -1,21 +1,30 @@
 """The composition root: from settings to a running mailer; the only place that knows every class."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
-from mailer.delivery import Delivery
-from mailer.housekeeping import Housekeeping
-from mailer.messages import Sender
+from mailer.delivery import Delivery, Transport
+from mailer.jobs import Tools
+from mailer.lease import ServerClock, Slots
+from mailer.mails import Sender
 from mailer.metrics import Metrics
+from mailer.reaper import Reaper, Watch
+from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
 from mailer.settings import SERVICE, Settings
-from mailer.transports.base import Transport
-from mailer.transports.configured import transports_of
+from mailer.transports.http import open_http_client
+from mailer.transports.mailgun import MailgunTransport
+from mailer.transports.postmark import PostmarkTransport
+from mailer.transports.sendgrid import SendGridTransport
+from mailer.transports.sendmail import SendmailTransport
+from mailer.transports.smtp import SmtpOptions, SmtpTransport
 from mailer.worker import Worker
 from service_kit.internal_port import Check
 from service_kit.stopping import Stop
@@ -26,60 +35,62 @@ from shared_store.mail_queue import MailQueue, queue_tags
 from shared_store.notices import Notices
 from shared_store.store import Store
 
-log = structlog.get_logger(__name__)
-
-TELL_EVERY = 5.0  # seconds between lines that say that Redis is away
-
 
 @dataclass(frozen=True, slots=True)
-class Mailer:
-    """What runs: a worker and its housekeeping for every queue, what readiness asks, and the metrics."""
+class Service:
+    """What runs: the workers and what goes on beside them, what readiness asks, and the metrics."""
 
-    store: Store
     workers: Sequence[Worker]
-    keepers: Sequence[Housekeeping]
+    helpers: Sequence[Reaper | Watch]
     checks: Sequence[Check]
     registry: CollectorRegistry
 
     async def run(self, stop: Stop) -> None:
-        """Work until asked to stop."""
+        """Send mail until asked to stop, and leave nothing in hand."""
         async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
-                group.create_task(worker.run(stop))
-            for keeper in self.keepers:
-                group.create_task(keeper.run(stop))
-            group.create_task(_watch_store(self.store, stop))
+            helpers = [group.create_task(helper.run()) for helper in self.helpers]
+            async with asyncio.TaskGroup() as working:
+                for worker in self.workers:
+                    working.create_task(worker.run(stop))
+            for task in helpers:
+                task.cancel()
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[Mailer]:
+async def build(settings: Settings) -> AsyncIterator[Service]:
     """Put the mailer together; it is closed when the block ends.
 
     Raises:
-        MailerError: templates or transports can't be used as configured.
+        MailerError: a transport, a template or a catalogue can't be used as configured.
     """
     registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    async with contextlib.AsyncExitStack() as stack:
-        transports = transports_of(settings)
-        for transport in transports:
-            stack.push_async_callback(transport.aclose)
-        delivery = delivery_of(settings, transports, metrics)
-        store = await stack.enter_async_context(open_store(settings))
-        locks = Locks(store, Notices(store))
-        queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
-        concurrency = max(1, settings.mail_concurrency // len(queues))
-        workers = [
-            Worker(store=store, queue=queue, delivery=delivery, metrics=metrics, concurrency=concurrency)
-            for queue in queues
-        ]
-        keepers = [Housekeeping(store=store, queue=queue, locks=locks, metrics=metrics) for queue in queues]
-        checks = [Check("redis", store.ping), *(Check("registered", worker.check_registered) for worker in workers)]
-        yield Mailer(store, workers, keepers, checks, registry)
+    metrics = Metrics(registry, uncounted=settings.uncounted_emails)
+    clock = ServerClock()
+    queues = open_queues(settings)
+    async with open_store(settings) as store, open_transports(settings) as transports:
+        tools = Tools(
+            store=store,
+            renderer=open_renderer(settings),
+            delivery=Delivery(transports),
+            metrics=metrics,
+            clock=clock,
+            attempt_timeout=settings.send_email_timeout,
+        )
+        slots = Slots(settings.mail_concurrency)
+        workers = [Worker(queue, tools, slots) for queue in queues.values()]
+        reaper = Reaper(store, Locks(store, Notices(store)), queues, metrics)
+        watch = Watch(store, queues, metrics, clock)
+        checks = (Check("redis", store.ping), Check("lease", _registered(workers)))
+        yield Service(workers, (reaper, watch), checks, registry)
+
+
+def open_queues(settings: Settings) -> dict[str, MailQueue]:
+    """The queues by their tags."""
+    return {tag: MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)}
 
 
 def open_store(settings: Settings) -> Store:
-    """Connect to Redis as configured; connections are made when they are first used."""
+    """Make the store; it connects when it is first used."""
     options = ConnectionOptions(
         timeout=settings.redis_timeout,
         max_connections=settings.redis_max_connections,
@@ -91,28 +102,61 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.redis_url.get_secret_value(), options)
 
 
-def delivery_of(settings: Settings, transports: Sequence[Transport], metrics: Metrics) -> Delivery:
-    """Put together what turns jobs into mails."""
-    return Delivery(
-        renderer=Renderer(data_dir=settings.data_dir),
-        sender=Sender(settings.from_name, settings.from_address),
-        transports=transports,
-        metrics=metrics,
+def open_renderer(settings: Settings) -> Renderer:
+    """Compile templates and read catalogues, the operator's own before the shipped ones."""
+    return Renderer(Sender.of(settings.from_name, parse_recipient(settings.from_address)), data_dir=settings.data_dir)
+
+
+@contextlib.asynccontextmanager
+async def open_transports(settings: Settings) -> AsyncIterator[list[Transport]]:
+    """Make the configured transports, the preferred one first, and close them in the end."""
+    async with open_http_client(settings.mail_concurrency) as client:
+        makers: dict[str, Callable[[], Transport]] = {
+            "smtp": lambda: SmtpTransport(_smtp_options(settings)),
+            "sendmail": lambda: SendmailTransport(settings.sendmail_command or ""),
+            "postmark": lambda: PostmarkTransport(
+                client, url=settings.postmark_api, token=_secret(settings.postmark_token)
+            ),
+            "mailgun": lambda: MailgunTransport(
+                client,
+                url=f"{settings.mailgun_api}/{settings.mailgun_domain}/messages",
+                token=_secret(settings.mailgun_token),
+            ),
+            "sendgrid": lambda: SendGridTransport(
+                client, url=settings.sendgrid_api, token=_secret(settings.sendgrid_token)
+            ),
+        }
+        transports = [makers[name]() for name in settings.transports]
+        try:
+            yield transports
+        finally:
+            for transport in transports:
+                await transport.aclose()
+
+
+def _smtp_options(settings: Settings) -> SmtpOptions:
+    server = settings.smtp_server
+    assert server is not None, "smtp is among the transports only where smtp_server is set"  # noqa: S101
+    return SmtpOptions(
+        host=server.host,
+        port=server.port,
+        username=settings.smtp_username,
+        password=_secret(settings.smtp_password) or None,
+        security=settings.smtp_security,
+        ca_file=settings.smtp_ca_file,
+        client_cert=settings.smtp_client_cert,
+        client_key=settings.smtp_client_key,
+        connections=settings.mail_concurrency,
     )
 
 
-async def _watch_store(store: Store, stop: Stop) -> None:
-    """Say so, again and again, while Redis is away; and that it is back."""
-    was_up = True
-    while True:
-        is_up = True
-        try:
-            await store.ping()
-        except StoreError as error:
-            log.warning("store_away", store=str(store.url), error=str(error))
-            is_up = False
-        if is_up and not was_up:
-            log.info("store_back", store=str(store.url))
-        was_up = is_up
-        if await stop.wait(TELL_EVERY):
-            return
+def _secret(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret is not None else ""
+
+
+def _registered(workers: Sequence[Worker]) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        if not all(worker.lease is not None and worker.lease.is_fresh for worker in workers):
+            raise StoreError("this mailer holds no lease in Redis yet, or has lost it; it registers again by itself")
+
+    return check

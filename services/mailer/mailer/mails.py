@@ -19,10 +19,14 @@ LONGEST_LINE = 76
 _WORD_OCTETS = 42  # of UTF-8 in one encoded word, which may have 75 characters in all (RFC 2047 section 2)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 _PARTS = (
-    f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n--{BOUNDARY}\r\n'
-    "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
-    f"\r\n--{BOUNDARY}\r\n"
-    "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
+    (
+        f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n--{BOUNDARY}\r\n'
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    ),
+    (
+        f"\r\n--{BOUNDARY}\r\n"
+        "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    ),
     f"\r\n--{BOUNDARY}--\r\n",
 )
 _HEAD, _MIDDLE, _END = (part.encode() for part in _PARTS)
@@ -39,7 +43,14 @@ class Sender:
     @classmethod
     def of(cls, name: str, address: Recipient) -> Sender:
         """Make a sender of a display name and a checked address."""
+        name = one_line(name)
         return cls(name, address.address, f"{_phrase(name)}\r\n <{address.address}>")
+
+    @property
+    def display(self) -> str:
+        """Name and address as one text, not encoded: what mail APIs take."""
+        name = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{name}" <{self.address}>'
 
     @property
     def domain(self) -> str:
@@ -64,6 +75,16 @@ class Mail:
         """Whether only a server with SMTPUTF8 can take it."""
         return self.to.needs_smtputf8 or not self.sender.address.isascii()
 
+    @property
+    def message_id(self) -> str:
+        """The Message-ID, the same for every attempt, so that a repeat is recognised."""
+        return f"<{self.id}@{self.sender.domain}>"
+
+    @property
+    def headers_with_id(self) -> tuple[tuple[str, str], ...]:
+        """The headers that a mail API has to be given."""
+        return (*self.headers, ("Message-ID", self.message_id))
+
     def to_bytes(self) -> bytes:
         """The mail as it goes over the wire (RFC 5322, 2045), lines ended by CRLF, dots not yet stuffed."""
         lines = [
@@ -71,7 +92,7 @@ class Mail:
             f"To: <{self.to.address}>",
             f"Subject: {encode_text(self.subject, len('Subject: '))}",
             f"Date: {formatdate()}",
-            f"Message-ID: <{self.id}@{self.sender.domain}>",
+            f"Message-ID: {self.message_id}",
             *(f"{name}: {value}" for name, value in self.headers),
             "",
         ]

@@ -1,56 +1,54 @@
-"""What the mailer measures, under names of its own and the one that dashboards of the Rust broker read."""
+"""What Prometheus is told of the mails: names of our own, and the one that dashboards of the Rust broker know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mailer.outcomes import Attempt
-from shared_store.mail_queue import Depth
+from mailer.delivery import Verdict
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LONG_BUCKETS = (*BUCKETS, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """All of the mailer's metrics, in one registry."""
+    """The mailer's metrics; `uncounted` are addresses left out of the durations."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry, *, uncounted: Collection[str] = ()) -> None:
+        self._uncounted = frozenset(address.lower() for address in uncounted)
         self._attempts = Counter(
-            "mail_attempts", "Attempts to send, by transport and what they came to", ("transport", "verdict"),
+            "mailer_attempts", "Attempts to send, by transport and what came of them", ["transport", "outcome"],
             registry=registry,
         )  # fmt: skip
-        self._send_seconds = Histogram(
-            "portier_auth_email_send_duration", "Seconds that a transport took", buckets=BUCKETS, registry=registry
-        )
-        self._request_seconds = Histogram(
-            "mail_request_to_accepted_seconds", "Seconds from the request to the server's acceptance",
-            buckets=(*BUCKETS, 30, 60, 300), registry=registry,
+        self._buried = Counter("mailer_given_up", "Jobs given up, by reason", ["reason"], registry=registry)
+        self.retries = Counter("mailer_retries", "Jobs put off for another attempt", registry=registry)
+        self.leases_lost = Counter("mailer_leases_lost", "Leases that ended while we worked", registry=registry)
+        self.reaped = Counter("mailer_reaped", "Jobs taken over from mailers that died", registry=registry)
+        self._sending = Histogram(
+            "portier_auth_email_send_duration", "Seconds that delivering a mail took", buckets=BUCKETS,
+            registry=registry,
         )  # fmt: skip
-        self._finished = Counter("mail_jobs_finished", "Jobs done with, by outcome", ("outcome",), registry=registry)
-        self._in_hand = Gauge("mail_jobs_in_hand", "Jobs that this worker has in hand", registry=registry)
-        self._waiting = Gauge("mail_jobs_waiting", "Jobs that wait in the queue", ("state",), registry=registry)
-        self._taken_over = Counter("mail_jobs_taken_over", "Jobs taken over from dead workers", registry=registry)
+        self._waiting = Histogram(
+            "mailer_request_to_accepted_seconds", "Seconds from a person's request to the server's acceptance",
+            buckets=LONG_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.in_hand = Gauge("mailer_in_hand", "Jobs this mailer is working on", registry=registry)
+        self.queue_ready = Gauge("mailer_queue_ready", "Jobs waiting to be taken", registry=registry)
+        self.queue_delayed = Gauge("mailer_queue_delayed", "Jobs waiting for their next attempt", registry=registry)
+        self.queue_taken = Gauge("mailer_queue_taken", "Jobs in the hands of all mailers", registry=registry)
+        self.queue_dead = Gauge("mailer_queue_dead", "Jobs given up and not yet purged", registry=registry)
+        self.oldest = Gauge("mailer_queue_oldest_seconds", "Age of the job to be taken next", registry=registry)
+        self.store_up = Gauge("mailer_store_up", "1 while Redis answers", registry=registry)
 
-    def attempted(self, transport: str, attempt: Attempt, *, seconds: float) -> None:
-        """Count an attempt."""
-        self._attempts.labels(transport, attempt.verdict.value).inc()
-        self._send_seconds.observe(seconds)
+    def attempt(self, verdict: Verdict, *, to: str, took: float, waited: float | None) -> None:
+        """Count an attempt; a delivery's durations in seconds, `waited` where the time of the request is known."""
+        self._attempts.labels(verdict.transport, verdict.kind.value).inc()
+        if verdict.kind.value == "delivered" and to.lower() not in self._uncounted:
+            self._sending.observe(took)
+            if waited is not None:
+                self._waiting.observe(max(0.0, waited))
 
-    def finished(self, outcome: str, *, since_request: float | None = None) -> None:
-        """Count a job that is done with; `since_request` in seconds where its mail was accepted."""
-        self._finished.labels(outcome).inc()
-        if since_request is not None:
-            self._request_seconds.observe(max(since_request, 0.0))
-
-    def in_hand(self, count: int) -> None:
-        """Tell how many jobs this worker has in hand."""
-        self._in_hand.set(count)
-
-    def depth(self, depth: Depth) -> None:
-        """Tell how much waits."""
-        self._waiting.labels("ready").set(depth.ready)
-        self._waiting.labels("delayed").set(depth.delayed)
-        self._waiting.labels("taken").set(sum(depth.taken.values()))
-        self._waiting.labels("dead").set(depth.dead)
-
-    def taken_over(self, count: int) -> None:
-        """Count jobs taken over from a dead worker."""
-        self._taken_over.inc(count)
+    def given_up(self, reason: str) -> None:
+        """Count a job given up. Only its first word is a label, so that their number stays bounded."""
+        self._buried.labels(reason.partition(" ")[0]).inc()

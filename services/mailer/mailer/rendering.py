@@ -87,10 +87,10 @@ class Renderer:
         facts = {
             "language": language.tag,
             "site": site,
-            "bold_site": Markup('<strong><bdi>{}</bdi></strong>').format(escape(site)),
+            "bold_site": Markup("<strong><bdi>{}</bdi></strong>").format(escape(site)),
             "link": job.link,
             "code": f"{job.code[:6]} {job.code[6:]}",
-            "minutes": max(1, int(left // 60)),
+            "minutes": max(1, int((left + 10) // 60)),  # the seconds on the way here are nobody's concern
         }
         return Mail(
             id=job.id,

@@ -1,262 +1,201 @@
-"""The worker: holds a lease, takes jobs, delivers them side by side, and says what became of each."""
+"""Takes jobs of one queue while its lease holds: register, take, renew, promote, drain, give back."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-import secrets
 import time
-from functools import partial
 
 import structlog
 
-from mailer.delivery import Delivery
-from mailer.metrics import Metrics
-from mailer.outcomes import Attempt, Verdict
+from mailer.jobs import Jobs, Tools
+from mailer.lease import LEASE, RENEW, Lease, Slots, new_worker_name
 from service_kit.stopping import Stop
-from service_kit.tracing import Trace
-from shared_store.commands import Call
-from shared_store.errors import CorruptRecord, StoreError, StoreFull
-from shared_store.mail_jobs import MailJob, NewerJob
-from shared_store.mail_queue import POISON_DEATHS, Claim, Claimed, DeadJob, MailQueue, Outcome
-from shared_store.store import Store
+from shared_store.errors import StoreError, StoreFull
+from shared_store.mail_queue import Claimed, MailQueue
 
-log = structlog.get_logger(__name__)
+BLOCK = 1.0  # seconds a wait for a job may take; a stop waits for it
+SLOT_WAIT = 1.0
+PROMOTE_EVERY = 0.5
+FULL_PAUSE = 0.25  # between looks at the queue while a full server refuses blocking moves
+PAUSE, LONGEST_PAUSE = 0.1, 2.0  # back-off while Redis is away
+DRAIN = 15.0  # of the 20 s that a stop may take; the rest is for giving back
+GIVE_BACK_BOUND = 3.0
 
-LEASE = 15.0  # seconds
-RENEW_EVERY = 2.5  # seconds
-BLOCK = 1.0  # seconds that a worker waits for a job in one go: also how long a stop may have to wait
-PAUSE = 0.2  # seconds between tries while Redis is away or full
-LONGEST_PAUSE = 2.0  # seconds
-FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0  # seconds of back-off between attempts
-NEWER_DELAY = 30.0  # seconds for which a job is left to a newer mailer
-DRAIN = 17.0  # seconds that deliveries in hand have when asked to stop
+log = structlog.stdlib.get_logger()
 
 
 class Worker:
-    """Takes jobs from one queue, at most `concurrency` at a time."""
+    """One queue's worker. `run` ends after a stop, with nothing left in hand."""
 
-    def __init__(
-        self, *, store: Store, queue: MailQueue, delivery: Delivery, metrics: Metrics, concurrency: int
-    ) -> None:
-        self._store = store
+    def __init__(self, queue: MailQueue, tools: Tools, slots: Slots) -> None:
         self._queue = queue
-        self._delivery = delivery
-        self._metrics = metrics
-        self._concurrency = concurrency
-        self._id = _new_id()
-        self._hand: dict[str, asyncio.Task[None]] = {}
-        self._room = asyncio.Event()
-        self._registered = False
-        self._clock_offset = time.time() - time.monotonic()
-
-    async def check_registered(self) -> None:
-        """Tell readiness whether jobs are taken.
-
-        Raises:
-            RuntimeError: they are not.
-        """
-        if not self._registered:
-            raise RuntimeError("the worker is not registered with the queue yet")
+        self._store = tools.store
+        self._clock = tools.clock
+        self._metrics = tools.metrics
+        self._jobs = Jobs(queue, tools)
+        self._slots = slots
+        self._plenty = False
+        self.lease: Lease | None = None
 
     async def run(self, stop: Stop) -> None:
-        """Work until asked to stop, then finish what is in hand and give the rest back."""
-        keeping = asyncio.create_task(self._keep_lease())
-        try:
-            await self._take_until(stop)
-            if self._hand:
-                await asyncio.wait(self._hand.values(), timeout=DRAIN)
-            await self._drop_hand()
-            await self._leave()
-        finally:
-            await _end(keeping)
-
-    # --- the lease ---
-
-    async def _keep_lease(self) -> None:
-        """Register, renew, and begin anew under another id where the lease was lost."""
-        pause = PAUSE
-        while True:
+        """Work until a stop is asked for; after a lost lease, begin anew under another name."""
+        while (lease := await self._register(stop)) is not None:
+            self.lease = lease
             try:
-                await self._renew()
-                pause = PAUSE
-                await asyncio.sleep(RENEW_EVERY)
+                await self._work(lease, stop)
+            finally:
+                self.lease = None
+            await self._give_back(lease, stop)
+
+    async def _register(self, stop: Stop) -> Lease | None:
+        pause = PAUSE
+        while not stop.requested:
+            worker = new_worker_name()
+            try:
+                await self._store.run(self._queue.register(worker, lease=LEASE))
             except StoreError as error:
-                log.debug("lease_not_renewed", error=str(error))
-                await asyncio.sleep(pause)
+                log.debug("registering_failed", error=str(error))
+                await stop.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                log.info("worker_registered", worker=worker)
+                return Lease(worker)
+        return None
 
-    async def _renew(self) -> None:
-        if self._registered:
-            if await self._store.run(self._queue.renew(self._id, lease=LEASE)):
-                return
-            # The reaper may have given our jobs to others: whoever has them now sends them.
-            log.warning("lease_lost", worker=self._id, dropped=len(self._hand))
-            self._registered = False
-            await self._drop_hand()
-            self._id = _new_id()
-        await self._store.run(self._queue.register(self._id, lease=LEASE))
-        self._registered = True
-        log.info("worker_registered", worker=self._id)
-
-    async def _leave(self) -> None:
-        try:
-            returned = await self._store.run(self._queue.give_back(self._id))
-        except StoreError as error:
-            log.warning("jobs_not_given_back", error=str(error), hint="another mailer takes them over within 20 s")
-        else:
-            log.info("worker_left", worker=self._id, given_back=returned)
-
-    async def _drop_hand(self) -> None:
-        for task in list(self._hand.values()):
-            await _end(task)
-        self._hand.clear()
+    async def _work(self, lease: Lease, stop: Stop) -> None:
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._keep_lease(lease)), group.create_task(self._promote())]
+            await self._take(lease, stop, group)
+            await self._drain(lease)
+            for helper in helpers:
+                helper.cancel()
 
     # --- taking ---
 
-    async def _take_until(self, stop: Stop) -> None:
-        """Take jobs as room and queue allow."""
-        pause, queue_has_more = PAUSE, False
-        while not stop.requested:
-            if not self._registered:
-                await stop.wait(PAUSE)
-                continue
-            if len(self._hand) >= self._concurrency:
-                await self._wait_for_room()
-                continue
+    async def _take(self, lease: Lease, stop: Stop, group: asyncio.TaskGroup) -> None:
+        pause = PAUSE
+        while not (stop.requested or lease.lost.is_set()):
             try:
-                queue_has_more = await self._take(wait=not queue_has_more)
+                await self._take_some(lease, stop, group)
                 pause = PAUSE
             except StoreError as error:
-                log.warning("no_jobs_taken", error=str(error))
-                await stop.wait(pause)
+                log.debug("taking_failed", error=str(error))
+                await stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _take(self, *, wait: bool) -> bool:
-        """Fill the hand; tells whether the queue probably has more."""
-        if wait:
-            try:
-                await self._queue.wait_for_job(self._store, self._id, block=BLOCK)
-            except StoreFull:
-                # BLMOVE needs memory; claiming does not, since it removes before it adds.
-                await asyncio.sleep(PAUSE)
-        room = self._concurrency - len(self._hand)
-        claim = await self._store.run(self._queue.claim(self._id, room=self._concurrency, known=list(self._hand)))
-        if claim is None:
-            # The lease is gone; the task that keeps it finds out and begins anew.
-            await asyncio.sleep(PAUSE)
-            return False
-        self._begin(claim)
-        return len(claim.jobs) >= room
-
-    def _begin(self, claim: Claim) -> None:
-        self._clock_offset = claim.time - time.monotonic()
-        for claimed in claim.jobs:
-            if claimed.id in self._hand:
-                continue
-            task = asyncio.create_task(self._work_on(claimed, self._id))
-            self._hand[claimed.id] = task
-            task.add_done_callback(partial(self._done, claimed.id))
-        self._metrics.in_hand(len(self._hand))
-
-    def _done(self, job_id: str, task: "asyncio.Task[None]") -> None:
-        if self._hand.get(job_id) is task:
-            del self._hand[job_id]
-        self._room.set()
-        self._metrics.in_hand(len(self._hand))
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            # The job stays in our hand in Redis; the next claim gives it to us again.
-            log.error("delivery_failed", job=job_id, exc_info=failure)
-
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BLOCK):
-                await self._room.wait()
-
-    # --- one job ---
-
-    async def _work_on(self, claimed: Claimed, worker: str) -> None:
+    async def _take_some(self, lease: Lease, stop: Stop, group: asyncio.TaskGroup) -> None:
+        """Wait for a job, and take as many as there is room for."""
+        if not await self._slots.reserve_one(wait=SLOT_WAIT):
+            return
+        reserved = 1
         try:
-            job = _read(claimed)
-        except NewerJob as error:
-            log.warning("job_left_for_newer_mailer", job=claimed.id, error=str(error))
-            await self._settle(self._queue.delay_unread(worker, claimed, seconds=NEWER_DELAY))
-            return
-        except CorruptRecord as error:
-            log.error("job_malformed", job=claimed.id, error=str(error))  # noqa: TRY400  the message says it all
-            dead = DeadJob(id=claimed.id, reason="malformed", time=self._now())
-            await self._settle(self._queue.bury(worker, dead, Outcome.FAILED))
-            return
-        with Trace.from_header(job.trace).in_logs(), structlog.contextvars.bound_contextvars(login=job.login):
-            if claimed.deaths >= POISON_DEATHS:
-                await self._bury(job, "poison", Outcome.FAILED, worker)
-            elif self._now() >= job.deadline:
-                await self._bury(job, "expired", Outcome.FAILED, worker)
-            else:
-                await self._deliver(job, worker)
+            if not lease.is_fresh and not await self._renew(lease):
+                return
+            if not self._plenty:
+                await self._wait_for_job(lease, stop)
+            reserved += self._slots.reserve_rest()
+            room = len(lease.hand) + reserved
+            claim = await self._store.run(self._queue.claim(lease.worker, room=room, known=tuple(lease.hand)))
+            if claim is None:
+                self._lose(lease)
+                return
+            self._clock.set(claim.time)
+            self._plenty = len(claim.jobs) >= reserved
+            for claimed in claim.jobs:
+                self._begin(claimed, lease, group)
+            reserved -= len(claim.jobs)
+        finally:
+            self._slots.release(reserved)
 
-    async def _deliver(self, job: MailJob, worker: str) -> None:
-        attempt = await self._delivery.attempt(job, now=self._now())
-        if attempt.verdict is Verdict.DELIVERED:
-            await self._settle(self._queue.finish(worker, job.id, Outcome.DELIVERED, tell=job.reply_to))
-            self._metrics.finished("delivered", since_request=self._now() - job.requested_at)
-            return
-        job = job.after_attempt(attempt.detail)
-        if attempt.verdict is Verdict.GIVE_UP:
-            await self._bury(job, "rejected", Outcome.REJECTED, worker)
-            return
-        delay = _back_off(job.attempts, attempt)
-        if self._now() + delay >= job.deadline:
-            await self._bury(job, "expired", Outcome.FAILED, worker)
-            return
-        log.info("mail_put_off", job=job.id, attempts=job.attempts, seconds=round(delay, 1), detail=attempt.detail)
-        await self._settle(self._queue.delay(worker, job, seconds=delay))
+    async def _wait_for_job(self, lease: Lease, stop: Stop) -> None:
+        try:
+            await self._queue.wait_for_job(self._store, lease.worker, block=BLOCK)
+        except StoreFull:
+            # A full server refuses to move a job; `claim` frees memory first, and may.
+            await stop.wait(FULL_PAUSE)
 
-    async def _bury(self, job: MailJob, reason: str, outcome: Outcome, worker: str) -> None:
-        log.warning("mail_given_up", job=job.id, reason=reason, attempts=job.attempts, history=job.history)
-        dead = DeadJob.of(job, reason, self._now())
-        await self._settle(self._queue.bury(worker, dead, outcome, tell=job.reply_to))
-        self._metrics.finished(reason)
+    def _begin(self, claimed: Claimed, lease: Lease, group: asyncio.TaskGroup) -> None:
+        task = group.create_task(self._jobs.work_on(claimed, lease))
+        lease.hand[claimed.id] = task
+        self._metrics.in_hand.inc()
 
-    async def _settle(self, call: Call[bool]) -> None:
-        """Write what became of a job, however long Redis is away: a mail that is out must not be forgotten."""
-        pause = PAUSE
-        while True:
+        def end(_task: asyncio.Task[None]) -> None:
+            del lease.hand[claimed.id]
+            self._slots.release(1)
+            self._metrics.in_hand.dec()
+
+        task.add_done_callback(end)
+
+    # --- the lease ---
+
+    async def _keep_lease(self, lease: Lease) -> None:
+        pause = RENEW
+        while not lease.lost.is_set():
+            await asyncio.sleep(pause)
             try:
-                if not await self._store.run(call):
-                    log.warning("job_was_not_ours", hint="it had been taken over, or its outcome was written before")
+                await self._renew(lease)
+                pause = RENEW
             except StoreError as error:
-                log.warning("outcome_not_written", error=str(error))
-                await asyncio.sleep(pause)
+                log.debug("renewing_failed", error=str(error))
+                pause = PAUSE
+
+    async def _renew(self, lease: Lease) -> bool:
+        asked = time.monotonic()
+        held = await self._store.run(self._queue.renew(lease.worker, lease=LEASE))
+        if held:
+            lease.renewed = asked
+        else:
+            self._lose(lease)
+        return held
+
+    def _lose(self, lease: Lease) -> None:
+        if not lease.lost.is_set():
+            log.warning("lease_lost", worker=lease.worker, in_hand=len(lease.hand))
+            self._metrics.leases_lost.inc()
+            lease.lose()
+
+    async def _promote(self) -> None:
+        while True:
+            await asyncio.sleep(PROMOTE_EVERY * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+            with contextlib.suppress(StoreError):
+                await self._store.run(self._queue.promote())
+
+    # --- the end ---
+
+    async def _drain(self, lease: Lease) -> None:
+        """Let what is in hand come to its end, for a while."""
+        tasks = set(lease.hand.values())
+        if tasks and not lease.lost.is_set():
+            losing = asyncio.ensure_future(lease.lost.wait())
+            done = asyncio.ensure_future(asyncio.wait(tasks))
+            await asyncio.wait({losing, done}, timeout=DRAIN, return_when=asyncio.FIRST_COMPLETED)
+            losing.cancel()
+            done.cancel()
+        left = set(lease.hand.values())
+        for task in left:
+            task.cancel()
+        if left:
+            log.warning("mails_cut_off", number=len(left))
+            await asyncio.wait(left)
+
+    async def _give_back(self, lease: Lease, stop: Stop) -> None:
+        """Return what is in hand and end the lease.
+
+        After a lost lease there may be a job that was moved into the hand later: it would lie there for ever.
+        """
+        pause, ends = PAUSE, None
+        while ends is None or time.monotonic() < ends:
+            if stop.requested and ends is None:
+                ends = time.monotonic() + GIVE_BACK_BOUND
+            try:
+                given = await self._store.run(self._queue.give_back(lease.worker))
+            except StoreError as error:
+                log.debug("giving_back_failed", error=str(error))
+                await stop.wait(pause) if not stop.requested else await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
+                log.info("worker_left", worker=lease.worker, given_back=given)
                 return
-
-    def _now(self) -> float:
-        return time.monotonic() + self._clock_offset
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
-
-
-def _read(claimed: Claimed) -> MailJob:
-    if claimed.raw is None:
-        raise CorruptRecord("nothing lies in Redis for this job")
-    job = MailJob.from_json(claimed.raw)
-    if job.id != claimed.id:
-        raise CorruptRecord("the job is not the one that its id names")
-    return job
-
-
-def _back_off(attempts: int, attempt: Attempt) -> float:
-    """Full jitter: from 2 s doubling to 60 s, at least half a second, and never less than the server asks for."""
-    longest = min(FIRST_DELAY * 2.0 ** (attempts - 1), LONGEST_DELAY)
-    return max(random.uniform(0.5, longest), attempt.retry_after)  # noqa: S311  not a secret
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task until it is done: on Python 3.11 libraries that use `wait_for` may swallow a cancellation."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.5)
+        log.error("worker_left_without_word", worker=lease.worker, hint="its jobs are taken over when its lease ends")

@@ -1,25 +1,33 @@
-"""What a way to send mail has to offer."""
+"""What the mail-API transports share."""
 
-from typing import Protocol
+from __future__ import annotations
 
-from mailer.messages import Mail
-from mailer.outcomes import Attempt
+import httpx
+
+from mailer.errors import TransportError
+from mailer.transports.http import reachable
 
 
-class Transport(Protocol):
-    """Sends mails, several at the same time."""
+class HttpTransport:
+    """A provider's API behind the shared client; the client is closed by whoever opened it."""
 
-    name: str
+    name = ""
 
-    async def send(self, mail: Mail) -> Attempt:
-        """Try once to hand a mail over, within the transport's own bound of time. Never raises for what servers do."""
+    def __init__(self, client: httpx.AsyncClient, *, url: str, token: str) -> None:
+        self._client = client
+        self._url = url
+        self._token = token
 
     async def check(self) -> str:
-        """Connect and authenticate without sending; tells in a line what was found.
+        """Learn whether the provider can be reached.
 
         Raises:
-            TransportError: it does not work, and why.
+            TransportError: it can't, and why.
         """
+        try:
+            return await reachable(self._client, self._url)
+        except httpx.HTTPError as error:
+            raise TransportError(f"{self.name}: {type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Nothing is open that is this transport's own."""

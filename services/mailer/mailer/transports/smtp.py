@@ -1,212 +1,240 @@
-"""SMTP by aiosmtplib: a few connections kept open, each used for one mail at a time."""
+"""SMTP with connections that are kept: opened by aiosmtplib, used many times, given up when they idle."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, cast
 
 import aiosmtplib
-from aiosmtplib import SMTPException, SMTPResponseException
 
+from mailer.delivery import SMTPUTF8_MISSING, Stage, Verdict, judge_loss, judge_reply
 from mailer.errors import TransportError
-from mailer.messages import Mail, is_one_line
-from mailer.outcomes import Attempt, Stage, delivered, recipient_rejected, smtp_lost, smtp_reply
-from service_kit.settings import HostPort
+from mailer.mails import Mail
+from mailer.transports.smtp_session import LostError, RefusedError, SmtpSession
 
-_LEADING_DOT = re.compile(rb"(?m)^\.")
+IDLE = 30.0  # seconds after which an unused connection is closed
+CHECK_BOUND = 10.0
 
-IDLE = 20.0  # seconds after which an unused connection is not trusted any more; many servers close after 30 to 60
+Security = Literal["opportunistic", "starttls", "tls", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpOptions:
-    """Which server, and how to speak to it; `timeout` in seconds bounds one attempt."""
+    """Where the mail server is and how to speak to it."""
 
-    server: HostPort
-    security: str  # opportunistic, starttls, tls or off
-    username: str | None
-    password: str | None
-    timeout: float
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    security: Security = "opportunistic"
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
-    hostname: str = field(default_factory=socket.gethostname)
+    connections: int = 20
 
 
-@dataclass(slots=True)
-class _Conversation:
-    """How far this attempt got, for whoever has to judge its failure."""
+class _OpeningError(Exception):
+    """No usable connection; carries the verdict."""
 
-    stage: Stage = Stage.SESSION
-    reused: bool = False
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
 
 
 class SmtpTransport:
-    """Sends by SMTP (RFC 5321)."""
+    """Sends mail through one server, on at most `connections` connections."""
 
     name = "smtp"
 
     def __init__(self, options: SmtpOptions) -> None:
         self._options = options
-        self._idle: list[tuple[float, aiosmtplib.SMTP]] = []
+        self._tls = None if options.security == "off" else _tls_context(options)
+        self._idle: list[tuple[SmtpSession, asyncio.TimerHandle]] = []
+        self._free = asyncio.Semaphore(options.connections)
+        self._own_name = ""
 
-    async def send(self, mail: Mail) -> Attempt:
-        """Try once; a connection that turns out to be stale does not count as a try."""
-        if not is_one_line(mail.to):
-            return recipient_rejected("address with control characters")
-        conversation = _Conversation()
+    async def send(self, mail: Mail, *, bound: float) -> Verdict:
+        """Try once, within `bound` seconds; a connection that had gone stale is replaced within that."""
+        stage = [Stage.CONNECT]
         try:
-            async with asyncio.timeout(self._options.timeout):
-                attempt = await self._converse(mail, conversation)
-                if attempt is None:
-                    conversation = _Conversation()
-                    attempt = await self._converse(mail, conversation, fresh=True)
+            async with asyncio.timeout(bound), self._free:
+                return await self._send(mail, mail.to_bytes(), stage)
         except TimeoutError:
-            return smtp_lost(conversation.stage, f"no answer within {self._options.timeout:.0f} s")
-        return attempt or smtp_lost(conversation.stage, "connection closed")
+            return judge_loss(stage[0], "timed out")
+        except _OpeningError as error:
+            return error.verdict
 
-    async def _converse(self, mail: Mail, conversation: _Conversation, *, fresh: bool = False) -> Attempt | None:
-        """Send over one connection; None where a kept one had been closed by the server before it was told anything."""
-        try:
-            async with self._connection(conversation, fresh=fresh) as smtp:
-                return await _transfer(smtp, mail, self._options, conversation)
-        except SMTPResponseException as error:
-            if conversation.reused and error.code == 421 and conversation.stage is Stage.SENDER:
-                return None
-            return smtp_reply(conversation.stage, error.code)
-        except (SMTPException, OSError, ssl.SSLError) as error:
-            if conversation.reused and conversation.stage is Stage.SENDER:
-                return None
-            return smtp_lost(conversation.stage, _reason(error))
+    async def _send(self, mail: Mail, content: bytes, stage: list[Stage]) -> Verdict:
+        while True:
+            async with self._session() as session:
+                if mail.needs_smtputf8 and not session.smtputf8:
+                    return SMTPUTF8_MISSING
+                try:
+                    reply = await session.transact(
+                        mail.sender.address, mail.to.address, content, utf8=mail.needs_smtputf8
+                    )
+                except RefusedError as error:
+                    verdict = judge_reply(error.stage, error.reply.code, error.reply.text)
+                    stale = error.reply.code == 421 and error.stage is not Stage.CONTENT
+                except LostError:
+                    verdict = judge_loss(session.stage, "connection lost")
+                    stale = session.stage is not Stage.CONTENT
+                else:
+                    return judge_reply(Stage.CONTENT, reply.code, reply.text)
+                finally:
+                    stage[0] = session.stage
+                if not (stale and session.used > 1):
+                    return verdict
+                stage[0] = Stage.CONNECT  # the server had dropped the connection: again, on another one
 
     @contextlib.asynccontextmanager
-    async def _connection(self, conversation: _Conversation, *, fresh: bool) -> AsyncIterator[aiosmtplib.SMTP]:
-        """Lend a connection; it is kept for the next mail only if nothing went wrong with it."""
-        smtp = None if fresh else self._kept()
-        conversation.reused = smtp is not None
-        smtp = smtp or await self._connect()
-        kept = False
+    async def _session(self) -> AsyncIterator[SmtpSession]:
+        """Lend an idle connection, else a new one; it is kept unless something ended it half-way."""
+        session = self._take_idle() or await self._open()
         try:
-            yield smtp
-            kept = True
-        finally:
-            if kept and smtp.is_connected:
-                self._idle.append((time.monotonic(), smtp))
-            else:
-                smtp.close()
+            yield session
+        except BaseException:
+            session.abort()
+            raise
+        if session.is_open:
+            timer = asyncio.get_running_loop().call_later(IDLE, self._drop, session)
+            self._idle.append((session, timer))
+        else:
+            session.abort()
 
-    def _kept(self) -> aiosmtplib.SMTP | None:
+    def _take_idle(self) -> SmtpSession | None:
         while self._idle:
-            since, smtp = self._idle.pop()
-            if smtp.is_connected and time.monotonic() - since < IDLE:
-                return smtp
-            smtp.close()
+            session, timer = self._idle.pop()
+            timer.cancel()
+            if session.is_open:
+                return session
+            session.abort()
         return None
 
-    async def _connect(self) -> aiosmtplib.SMTP:
-        options = self._options
+    def _drop(self, session: SmtpSession) -> None:
+        self._idle = [(other, timer) for other, timer in self._idle if other is not session]
+        session.quit()
+
+    async def _open(self) -> SmtpSession:
         smtp = aiosmtplib.SMTP(
-            hostname=options.server.host,
-            port=options.server.port,
-            timeout=options.timeout,
-            use_tls=options.security == "tls",
-            start_tls={"off": False, "tls": False, "starttls": True}.get(options.security),
-            username=options.username,
-            password=options.password,
-            tls_context=self._tls_context(),
-            local_hostname=self._options.hostname,
+            hostname=self._options.host,
+            port=self._options.port,
+            username=self._options.username,
+            password=self._options.password,
+            local_hostname=await self._name_of_this_machine(),
+            use_tls=self._options.security == "tls",
+            start_tls={"starttls": True, "opportunistic": None}.get(self._options.security, False),
+            tls_context=self._tls,
+            timeout=None,  # the whole attempt has one
         )
         try:
             await smtp.connect()
-            await smtp._ehlo_or_helo_if_needed()  # noqa: SLF001  what the server can is asked for once, here
+            if smtp.is_ehlo_or_helo_needed:
+                await _greet(smtp)
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            smtp.close()
+            raise _OpeningError(_judge_opening(error)) from error
         except BaseException:
             smtp.close()
             raise
-        return smtp
+        transport = smtp.transport
+        if transport is None:
+            raise _OpeningError(judge_loss(Stage.CONNECT, "connection lost"))
+        return SmtpSession(
+            cast(asyncio.Transport, transport),  # uvloop's are none by inheritance
+            pipelining=smtp.supports_extension("pipelining"),
+            smtputf8=smtp.supports_extension("smtputf8"),
+            eightbit=smtp.supports_extension("8bitmime"),
+        )
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        options = self._options
-        if options.security == "off":
-            return None
-        try:
-            context = ssl.create_default_context(cafile=options.ca_file)
-            if options.client_cert is not None:
-                context.load_cert_chain(options.client_cert, options.client_key)
-        except (OSError, ssl.SSLError) as error:
-            raise TransportError(f"smtp_ca_file or smtp_client_cert can't be used: {error}") from error
-        return context
+    async def _name_of_this_machine(self) -> str:
+        """What EHLO says; asked of the resolver once, in a thread, since that may take its time."""
+        if not self._own_name:
+            name = await asyncio.to_thread(socket.getfqdn)
+            self._own_name = name if re.fullmatch(r"[A-Za-z0-9.-]{1,255}", name) else "localhost"
+        return self._own_name
 
     async def check(self) -> str:
-        """Connect, negotiate TLS and log in."""
+        """Connect, with TLS and AUTH as configured, and ask for a sign of life.
+
+        Raises:
+            TransportError: that failed, and why.
+        """
         try:
-            async with asyncio.timeout(self._options.timeout):
-                smtp = await self._connect()
-                encrypted = smtp.get_transport_info("sslcontext") is not None
-                await smtp.quit()
-        except (TimeoutError, SMTPException, OSError) as error:
-            raise TransportError(f"{self._options.server}: {_reason(error)}") from error
-        return f"{self._options.server}: connected, {'TLS' if encrypted else 'no TLS'}"
+            async with asyncio.timeout(CHECK_BOUND):
+                session = await self._open()
+                reply = await session.noop()
+        except TimeoutError:
+            raise TransportError(f"smtp: no answer within {CHECK_BOUND:.0f} s") from None
+        except _OpeningError as error:
+            raise TransportError(f"smtp: {error.verdict.reason}: {error.__cause__}") from error
+        except LostError as error:
+            raise TransportError(f"smtp: {error}") from error
+        session.quit()
+        return f"{self._options.host}:{self._options.port} answers {reply.code}" + (
+            ", offers SMTPUTF8" if session.smtputf8 else ""
+        )
 
     async def aclose(self) -> None:
-        """Say goodbye on every connection that is open."""
-        while self._idle:
-            _, smtp = self._idle.pop()
-            with contextlib.suppress(SMTPException, OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await smtp.quit()
-            smtp.close()
+        """Say goodbye on all idle connections."""
+        while (session := self._take_idle()) is not None:
+            session.quit()
 
 
-async def _transfer(smtp: aiosmtplib.SMTP, mail: Mail, options: SmtpOptions, conversation: _Conversation) -> Attempt:
-    """Say MAIL, RCPT and DATA (RFC 5321 section 3.3)."""
-    international = not (mail.to.isascii() and mail.sender.address.isascii())
-    if international and not smtp.supports_extension("smtputf8"):
-        return recipient_rejected("smtp SMTPUTF8 is not offered, which this address needs")
-    sender, recipient = f"FROM:<{mail.sender.address}>".encode(), f"TO:<{mail.to}>".encode()
-    steps = (
-        (Stage.SENDER, (b"MAIL", sender, b"SMTPUTF8") if international else (b"MAIL", sender), 250),
-        (Stage.RECIPIENT, (b"RCPT", recipient), 250),
-        (Stage.DATA, (b"DATA",), 354),
-    )
-    for stage, words, expected in steps:
-        conversation.stage = stage
-        reply = await smtp.execute_command(*words)
-        if reply.code == 421:
-            raise SMTPResponseException(reply.code, "closing")
-        if reply.code != expected and not (expected == 250 and 250 <= reply.code < 300):
-            await smtp.execute_command(b"RSET")
-            return smtp_reply(stage, reply.code)
-    conversation.stage = Stage.CONTENT
-    code = await _send_content(smtp, mail.to_bytes())
-    if not 200 <= code < 300:
-        return smtp_reply(Stage.CONTENT, code)
-    return delivered(f"smtp {options.server} {code}")
+async def _greet(smtp: aiosmtplib.SMTP) -> None:
+    """Say EHLO, and HELO to a server that is too old for it (RFC 5321 section 3.2)."""
+    try:
+        await smtp.ehlo()
+    except aiosmtplib.SMTPHeloError:
+        if not smtp.is_connected:
+            raise
+        await smtp.helo()
 
 
-async def _send_content(smtp: aiosmtplib.SMTP, message: bytes) -> int:
-    """Write the message and its end in one go: a second small write would wait for a delayed acknowledgement."""
-    protocol = smtp.protocol
-    if protocol is None:
-        raise aiosmtplib.SMTPServerDisconnected("connection lost")
-    protocol.write(_LEADING_DOT.sub(b"..", message) + b".\r\n")
-    reply = await protocol.read_response()
-    return reply.code
+# At what stage aiosmtplib failed, by the exception it tells that with; the first that fits counts.
+_OPENING_STAGES: tuple[tuple[type[aiosmtplib.SMTPResponseException], Stage], ...] = (
+    (aiosmtplib.SMTPAuthenticationError, Stage.AUTH),
+    (aiosmtplib.SMTPHeloError, Stage.EHLO),
+    (aiosmtplib.SMTPConnectResponseError, Stage.CONNECT),
+    (aiosmtplib.SMTPResponseException, Stage.TLS),
+)
 
 
-def _reason(error: BaseException) -> str:
-    """Say what broke, without what the server said: it may repeat addresses."""
-    if isinstance(error, SMTPResponseException):
-        return f"{type(error).__name__} {error.code}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate not trusted: {error.verify_message}"
+def _judge_opening(error: Exception) -> Verdict:
+    """Say what it means that no connection could be opened; it is never the recipient's fault."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        stage = next(stage for kind, stage in _OPENING_STAGES if isinstance(error, kind))
+        return judge_reply(stage, error.code, error.message)
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"certificate not trusted: {cause.verify_message}"
+        return judge_loss(Stage.TLS, f"certificate refused: {cause.verify_message}")
+    if isinstance(cause, ssl.SSLError):
+        return judge_loss(Stage.TLS, f"failed: {cause.reason}")
     if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return type(error).__name__
+        return judge_loss(Stage.CONNECT, f"failed: {cause.strerror}")
+    if type(error) is aiosmtplib.SMTPException:  # its own findings: STARTTLS or AUTH wanted and not offered
+        return judge_loss(Stage.TLS, _finding(error.message))
+    return judge_loss(Stage.CONNECT, type(error).__name__)
+
+
+def _finding(message: str) -> str:
+    return "not offered: " + ("AUTH" if "AUTH" in message else "STARTTLS" if "STARTTLS" in message else "extension")
+
+
+def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+        if options.client_cert is not None:
+            context.load_cert_chain(options.client_cert, options.client_key)
+    except (OSError, ssl.SSLError) as error:
+        raise TransportError(
+            f"smtp_ca_file, smtp_client_cert or smtp_client_key can't be read: {error}; they are PEM files"
+        ) from error
+    return context

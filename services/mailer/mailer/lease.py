@@ -1,0 +1,86 @@
+"""One worker's time of tenure: its name, what it has in hand, until when that is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+
+LEASE = 15.0  # seconds a lease lives
+RENEW = 2.5  # seconds between renewals
+
+
+@dataclass(slots=True)
+class Lease:
+    """A registered worker. Jobs in `hand` are its own as long as the lease is not lost."""
+
+    worker: str
+    renewed: float = field(default_factory=time.monotonic)
+    hand: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was renewed within its life, so that nobody can have taken the jobs away."""
+        return not self.lost.is_set() and time.monotonic() - self.renewed < LEASE
+
+    def lose(self) -> None:
+        """It is gone: stop everything that is in hand, since others have it by now."""
+        self.lost.set()
+        for task in self.hand.values():
+            task.cancel()
+
+
+class ServerClock:
+    """The store's time, kept between the replies that tell it."""
+
+    def __init__(self) -> None:
+        self._ahead = time.time() - time.monotonic()
+
+    def set(self, now: float) -> None:
+        """Take over the server's Unix time."""
+        self._ahead = now - time.monotonic()
+
+    def now(self) -> float:
+        """The server's Unix time, as far as is known."""
+        return time.monotonic() + self._ahead
+
+
+class Slots:
+    """How many jobs may be in hand over all queues of a mailer."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._freed = asyncio.Event()
+
+    async def reserve_one(self, *, wait: float) -> bool:
+        """Wait up to `wait` seconds for a slot and take it."""
+        try:
+            async with asyncio.timeout(wait):
+                while self._free <= 0:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            return False
+        self._free -= 1
+        return True
+
+    def reserve_rest(self) -> int:
+        """Take all that are free; tells how many."""
+        taken, self._free = max(0, self._free), min(0, self._free)
+        return taken
+
+    def release(self, number: int) -> None:
+        """Give slots back; a negative number takes that many without asking."""
+        self._free += number
+        if self._free > 0:
+            self._freed.set()
+
+
+def new_worker_name() -> str:
+    """Name a worker so that an operator finds its process, and so that no name comes twice."""
+    host = socket.gethostname()[:40] or "mailer"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,0 +1,122 @@
+"""Looks after all queues: takes over from workers whose lease has ended, measures the queues, tells of an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+
+import structlog
+
+from mailer.lease import RENEW, ServerClock
+from mailer.metrics import Metrics
+from shared_store.errors import StoreError, StoreFull
+from shared_store.locks import Locks
+from shared_store.mail_queue import MailQueue
+from shared_store.store import Store
+
+REAP_EVERY = 1.5
+LOCK_TTL = 10.0
+TELL_EVERY = 5.0
+# After an outage everyone's lease may have ended: whoever lives gets this long to renew it.
+GRACE = 2 * RENEW
+
+log = structlog.stdlib.get_logger()
+
+
+class Reaper:
+    """Puts back what dead workers had in hand, one reaper at a time over all mailers."""
+
+    def __init__(self, store: Store, locks: Locks, queues: Mapping[str, MailQueue], metrics: Metrics) -> None:
+        self._store = store
+        self._locks = locks
+        self._queues = queues
+        self._metrics = metrics
+        self._store_away = time.monotonic() - GRACE
+
+    async def run(self) -> None:
+        """Reap until cancelled."""
+        while True:
+            try:
+                await self._round()
+            except StoreError:
+                self._store_away = time.monotonic()
+            await asyncio.sleep(REAP_EVERY)
+
+    async def _round(self) -> None:
+        expired = {tag: await self._store.run(queue.expired_workers()) for tag, queue in self._queues.items()}
+        if not any(expired.values()) or time.monotonic() - self._store_away < GRACE:
+            return
+        async with self._lock() as held:
+            if held:
+                for tag, workers in expired.items():
+                    for worker in workers:
+                        await self._reap(self._queues[tag], worker)
+
+    async def _reap(self, queue: MailQueue, worker: str) -> None:
+        moved = await self._store.run(queue.reap(worker))
+        if moved >= 0:
+            self._metrics.reaped.inc(moved)
+            log.warning("worker_reaped", worker=worker, jobs=moved)
+
+    @contextlib.asynccontextmanager
+    async def _lock(self) -> AsyncIterator[bool]:
+        """Hold the reapers' lock; a full server has no room for it, and reaping twice does no harm."""
+        try:
+            lock = await self._locks.try_take("mail-reaper", ttl=LOCK_TTL)
+        except StoreFull:
+            yield True
+            return
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                await self._locks.release(lock)
+
+
+class Watch:
+    """Measures the queues every few seconds and says so while Redis is away."""
+
+    def __init__(self, store: Store, queues: Mapping[str, MailQueue], metrics: Metrics, clock: ServerClock) -> None:
+        self._store = store
+        self._queues = queues
+        self._metrics = metrics
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        was_up = True
+        while True:
+            try:
+                await self._measure()
+            except StoreError as error:
+                log.warning("store_away", error=str(error))
+                is_up = False
+            else:
+                is_up = True
+                if not was_up:
+                    log.info("store_back")
+            self._metrics.store_up.set(is_up)
+            was_up = is_up
+            await asyncio.sleep(TELL_EVERY)
+
+    async def _measure(self) -> None:
+        depths = [await queue.depth(self._store) for queue in self._queues.values()]
+        self._metrics.queue_ready.set(sum(depth.ready for depth in depths))
+        self._metrics.queue_delayed.set(sum(depth.delayed for depth in depths))
+        self._metrics.queue_taken.set(sum(sum(depth.taken.values()) for depth in depths))
+        self._metrics.queue_dead.set(sum(depth.dead for depth in depths))
+        ages = [await oldest_age(self._store, queue, self._clock.now()) for queue in self._queues.values()]
+        self._metrics.oldest.set(max(ages))
+
+
+async def oldest_age(store: Store, queue: MailQueue, now: float) -> float:
+    """Seconds since the request of the job to be taken next; 0 where none waits or its time is not known."""
+    for job_id, _ in await store.run(queue.waiting(most=1)):
+        raw = await store.run(queue.show(job_id))
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            requested = float(json.loads(raw or b"{}")["requested_at"])
+            return max(0.0, now - requested) if requested else 0.0
+    return 0.0

@@ -1,0 +1,197 @@
+"""One open SMTP connection: mail transactions on it, pipelined where the server offers that (RFC 2920).
+
+aiosmtplib opens connections (greeting, TLS, AUTH); this protocol then takes the connection over, since aiosmtplib
+waits for every reply by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from mailer.delivery import Stage
+
+MOST_REPLY = 64 * 1024  # octets of replies that are not asked for yet
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A server's reply: its code, and the text of its last line."""
+
+    code: int
+    text: str
+
+
+class RefusedError(Exception):
+    """The server refused at a stage; the connection can be used again."""
+
+    def __init__(self, stage: Stage, reply: Reply) -> None:
+        super().__init__(f"{stage} {reply.code}")
+        self.stage = stage
+        self.reply = reply
+
+
+class LostError(Exception):
+    """The connection broke, or the server talks nonsense."""
+
+
+class SmtpSession(asyncio.Protocol):
+    """Mail transactions on one connection, one at a time.
+
+    Attributes:
+        stage: how far the transaction came, for whoever has to give it up.
+        used: transactions begun on it; above 1 it may have gone stale in between.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, pipelining: bool, smtputf8: bool, eightbit: bool) -> None:
+        self._transport = transport
+        self._pipelining = pipelining
+        self.smtputf8 = smtputf8
+        self._eightbit = eightbit
+        self._buffer = bytearray()
+        self._replies: deque[Reply] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost = False
+        self.stage = Stage.MAIL
+        self.used = 0
+        transport.set_protocol(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is there and in step: nothing came that was not asked for."""
+        return not (self._lost or self._transport.is_closing() or self._replies or self._buffer)
+
+    async def transact(self, sender: str, recipient: str, content: bytes, *, utf8: bool) -> Reply:
+        """Send one mail; the server's reply to its content.
+
+        Raises:
+            RefusedError: the server said no, and where.
+            LostError: the connection broke; `stage` tells where.
+        """
+        self.used += 1
+        self.stage = Stage.MAIL
+        options = (b" BODY=8BITMIME" if utf8 and self._eightbit else b"") + (b" SMTPUTF8" if utf8 else b"")
+        steps = (
+            (Stage.MAIL, _command("MAIL FROM:<" + sender + ">") + options, (250,)),
+            (Stage.RCPT, _command("RCPT TO:<" + recipient + ">"), (250, 251)),
+            (Stage.DATA, b"DATA", (354,)),
+        )
+        refused = await (self._all_at_once(steps) if self._pipelining else self._one_by_one(steps))
+        if refused is not None:
+            await self._reset()
+            raise refused
+        self.stage = Stage.CONTENT
+        self._write(_stuffed(content))
+        reply = await self._reply()
+        if not 200 <= reply.code < 300:
+            raise RefusedError(Stage.CONTENT, reply)
+        return reply
+
+    async def _one_by_one(self, steps: tuple[tuple[Stage, bytes, tuple[int, ...]], ...]) -> RefusedError | None:
+        for stage, line, expected in steps:
+            self.stage = stage
+            self._write(line + b"\r\n")
+            reply = await self._reply()
+            if reply.code not in expected:
+                return RefusedError(stage, reply)
+        return None
+
+    async def _all_at_once(self, steps: tuple[tuple[Stage, bytes, tuple[int, ...]], ...]) -> RefusedError | None:
+        self._write(b"".join(line + b"\r\n" for _, line, _ in steps))
+        refused = None
+        for stage, _, expected in steps:
+            self.stage = stage if refused is None else self.stage
+            reply = await self._reply()
+            if refused is None and reply.code not in expected:
+                refused = RefusedError(stage, reply)
+            elif refused is not None and reply.code == 354:
+                # Refused, yet it wants the content: an empty one ends that without a mail (RFC 2920 section 3.1).
+                self._write(b".\r\n")
+                await self._reply()
+        return refused
+
+    async def _reset(self) -> None:
+        """Clear what is left of a refused transaction, so that the next one begins afresh."""
+        self._write(b"RSET\r\n")
+        if (await self._reply()).code != 250:
+            self.abort()
+
+    async def noop(self) -> Reply:
+        """Ask for a sign of life."""
+        self._write(b"NOOP\r\n")
+        return await self._reply()
+
+    def quit(self) -> None:
+        """Say goodbye without waiting for the answer."""
+        if not self._transport.is_closing():
+            self._transport.write(b"QUIT\r\n")
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was under way ends here."""
+        self._transport.abort()
+
+    def _write(self, data: bytes) -> None:
+        if self._lost or self._transport.is_closing():
+            raise LostError("the connection is closed")
+        self._transport.write(data)
+
+    async def _reply(self) -> Reply:
+        while not self._replies:
+            if self._lost:
+                raise LostError("the server closed the connection")
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        reply = self._replies.popleft()
+        if reply.code == 421:
+            self._transport.close()
+        return reply
+
+    def data_received(self, data: bytes) -> None:
+        """Read replies (RFC 5321 section 4.2); anything else ends the connection."""
+        self._buffer += data
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end]).rstrip(b"\r")
+            del self._buffer[: end + 1]
+            if not line[:3].isdigit() or line[3:4] not in (b"", b" ", b"-"):
+                self._end()
+                return
+            if line[3:4] != b"-":
+                self._replies.append(Reply(int(line[:3]), line[4:].decode("utf-8", "replace")))
+        if len(self._buffer) > MOST_REPLY:
+            self._end()
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The server is done; nothing more will come."""
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is asyncio's
+        """The connection is gone."""
+        self._lost = True
+        self._wake()
+
+    def _end(self) -> None:
+        self._lost = True
+        self._transport.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _command(text: str) -> bytes:
+    line = text.encode()
+    if _CONTROLS.search(line):
+        raise ValueError("an address holds a control character; parse_recipient lets none through")
+    return line
+
+
+def _stuffed(content: bytes) -> bytes:
+    """The content as DATA carries it: dots at line starts doubled, ended by a dot of its own (RFC 5321 4.5.2)."""
+    content = content.replace(b"\r\n.", b"\r\n..")
+    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
