@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from shared_store.commands import Call, Reply, Value, command, load_script, nothing
 from shared_store.errors import CorruptRecord
 from shared_store.keyspace import LOGIN
+from shared_store.store import Store
 
 SessionId = NewType("SessionId", str)
 
@@ -245,3 +246,45 @@ def _stored(request: Reply, data: Reply) -> StoredLogin:
         return StoredLogin(request=request.decode(), data=data.decode())
     except (AttributeError, UnicodeDecodeError) as error:
         raise CorruptRecord("a login in Redis is not what auth-api writes there") from error
+
+
+@dataclass(frozen=True, slots=True)
+class LoginState:
+    """What an operator may see of a login in flight."""
+
+    session_id: SessionId
+    login: StoredLogin
+    waits_for_code: bool
+    over: bool
+    wrong_guesses: int
+    mails: int
+    seconds_left: float
+
+
+async def find(store: Store, wanted: Callable[[SessionId], bool]) -> LoginState | None:
+    """Look through all logins in flight for one; slow on a busy server, for people who debug."""
+    async for key in store.client.scan_iter(match=LOGIN.key(session="*"), count=1000):
+        session_id = SessionId(key.decode("utf-8", "replace").partition("{")[2].rstrip("}"))
+        if wanted(session_id):
+            return await store.run(_state(session_id))
+    return None
+
+
+def _state(session_id: SessionId) -> Call[LoginState | None]:
+    def decode(replies: list[Reply]) -> LoginState | None:
+        (request, data, code, op, wrong, sends), milliseconds = replies
+        if request is None:
+            return None
+        return LoginState(
+            session_id=session_id,
+            login=_stored(request, data),
+            waits_for_code=code is not None,
+            over=op is not None,
+            wrong_guesses=int(wrong or 0),
+            mails=int(sends or 1) if code is not None else 0,
+            seconds_left=milliseconds / 1000,
+        )
+
+    key = LOGIN.key(session=session_id)
+    fields = ("request", "data", "code", "op", "wrong", "sends")
+    return Call((command("HMGET", key, *fields), command("PTTL", key)), decode)

@@ -4,6 +4,7 @@ import sys
 
 import structlog
 
+from auth_api.commands import add_commands
 from auth_api.composition import build
 from auth_api.server import open_listener, serving
 from auth_api.settings import SERVICE, Settings
@@ -32,7 +33,9 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
 
 def main() -> int:
     """Run the command line."""
-    return Cli(SERVICE, Settings, serve, about="The HTTP face of Portier Broker").main()
+    cli = Cli(SERVICE, Settings, serve, about="The HTTP face of Portier Broker")
+    add_commands(cli)
+    return cli.main()
 
 
 if __name__ == "__main__":

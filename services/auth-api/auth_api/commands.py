@@ -1,0 +1,52 @@
+"""What the command line offers beside serving: a look at a login in flight."""
+
+import argparse
+
+from auth_api.errors import CorruptRecordError
+from auth_api.oidc.authorization_request import AuthorizationRequest
+from auth_api.parts import connection_options
+from auth_api.settings import Settings
+from service_kit.cli import Cli
+from service_kit.logs import short_id
+from service_kit.settings import Loaded
+from shared_store import logins
+from shared_store.logins import LoginState
+from shared_store.store import Store
+
+
+def add_commands(cli: Cli[Settings]) -> None:
+    """Add `auth-api login ID`."""
+    parser = cli.add_command("login", show_login, help="show a login in flight, by the id that its log lines carry")
+    parser.add_argument("id", help="the login's short id, or its session id")
+
+
+async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+    """Print what is known of a login: no code, no token, of the address only its domain."""
+    settings = loaded.settings
+    async with Store(settings.redis_url.get_secret_value(), connection_options(settings)) as store:
+        state = await logins.find(store, lambda session: arguments.id in (session, short_id(session)))
+    if state is None:
+        print(f"no login {short_id(arguments.id) if len(arguments.id) > 10 else arguments.id} is in flight")
+        return 1
+    print(_described(state))
+    return 0
+
+
+def _described(state: LoginState) -> str:
+    try:
+        request = AuthorizationRequest.from_json(state.login.request)
+    except CorruptRecordError as error:
+        return f"login {short_id(state.session_id)}: {error}"
+    waits_for = "a code" if state.waits_for_code else "an identity provider"
+    return "\n".join(
+        (
+            f"login          {short_id(state.session_id)}",
+            f"site           {request.client_id}",
+            f"asks for       {request.response_type} by {request.return_address.response_mode}",
+            f"address        …@{request.address.domain if request.address else '?'}",
+            f"state          {'over' if state.over else f'waits for {waits_for}'}",
+            f"wrong guesses  {state.wrong_guesses}",
+            f"mails          {state.mails}",
+            f"ends in        {state.seconds_left:.0f} s",
+        )
+    )
