@@ -54,7 +54,7 @@ $(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_R
 
 .PHONY: test
 test: install-dev  ## Every test that needs no container engine
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 # A script whose `up` starts an engine and prints what the shell needs to find it.
 WITH_ENGINE = $(if $(ENGINE),eval "$$($(ENGINE) up)" && )
