@@ -41,6 +41,7 @@ from auth_api.settings import Settings
 from service_kit.internal_port import Check
 from shared_store.errors import StoreError
 from shared_store.key_sets import KeySets
+from shared_store.keyspace import UNLOCKED_CHANNEL
 from shared_store.locks import Locks
 from shared_store.mail_queue import MailQueue
 from shared_store.notices import Notices
@@ -143,10 +144,13 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
 @contextlib.asynccontextmanager
 async def _running(notices: Notices, keyring: Keyring, store: Store, metrics: Metrics) -> AsyncIterator[None]:
     """Run the tasks that go on beside the requests; one that ends takes the service down, which is how it is seen."""
+    # Subscribed from the start: the first who waits for another instance's lock hears of its release at once.
+    subscribed = notices.listen(UNLOCKED_CHANNEL)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in (notices.run(), keyring.follow(), _watch_store(store, metrics))]
         try:
-            yield
+            with subscribed:
+                yield
         finally:
             for task in tasks:
                 task.cancel()
