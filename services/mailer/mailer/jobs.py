@@ -87,6 +87,8 @@ class Jobs:
             started = time.monotonic()
             verdict = await self._send(job, left)
             self._count(job, verdict, took=time.monotonic() - started)
+            if verdict.kind is Kind.DELIVERED:
+                log.info("mail_delivered", job=job.id, transport=verdict.transport, attempts=job.attempts + 1)
         if verdict.kind is Kind.DELIVERED:
             await self._finish(job, verdict, lease)
         elif verdict.kind is Kind.GIVE_UP:
@@ -118,7 +120,6 @@ class Jobs:
         call = self._queue.finish(lease.worker, job.id, Outcome.DELIVERED, tell=job.reply_to)
         if await self._settle(call, lease):
             del self._delivered[job.id]
-        log.info("mail_delivered", job=job.id, transport=verdict.transport, attempts=job.attempts + 1)
 
     async def _put_off(self, job: MailJob, verdict: Verdict, lease: Lease) -> None:
         left = job.deadline - self._tools.clock.now() - self._tools.attempt_timeout

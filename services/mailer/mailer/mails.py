@@ -132,4 +132,5 @@ def _phrase(name: str) -> str:
 
 
 def _quoted(text: str) -> bytes:
-    return b2a_qp("\r\n".join(text.splitlines()).encode("utf-8", "replace"), istext=True)
+    lines = "\n".join(text.splitlines()) + "\n"
+    return b2a_qp(lines.encode("utf-8", "replace"), istext=True).replace(b"\n", b"\r\n")

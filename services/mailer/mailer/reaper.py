@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import structlog
 
 from mailer.lease import RENEW, ServerClock
 from mailer.metrics import Metrics
-from shared_store.errors import StoreError, StoreFull
+from shared_store.errors import StoreError
 from shared_store.locks import Locks
 from shared_store.mail_queue import MailQueue
 from shared_store.store import Store
@@ -49,8 +49,8 @@ class Reaper:
         expired = {tag: await self._store.run(queue.expired_workers()) for tag, queue in self._queues.items()}
         if not any(expired.values()) or time.monotonic() - self._store_away < GRACE:
             return
-        async with self._lock() as held:
-            if held:
+        async with self._locks.holding("mail-reaper", ttl=LOCK_TTL) as lock:
+            if lock is not None:
                 for tag, workers in expired.items():
                     for worker in workers:
                         await self._reap(self._queues[tag], worker)
@@ -60,20 +60,6 @@ class Reaper:
         if moved >= 0:
             self._metrics.reaped.inc(moved)
             log.warning("worker_reaped", worker=worker, jobs=moved)
-
-    @contextlib.asynccontextmanager
-    async def _lock(self) -> AsyncIterator[bool]:
-        """Hold the reapers' lock; a full server has no room for it, and reaping twice does no harm."""
-        try:
-            lock = await self._locks.try_take("mail-reaper", ttl=LOCK_TTL)
-        except StoreFull:
-            yield True
-            return
-        try:
-            yield lock is not None
-        finally:
-            if lock is not None:
-                await self._locks.release(lock)
 
 
 class Watch:

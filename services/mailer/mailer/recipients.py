@@ -15,7 +15,6 @@ _ATOMS = re.compile(rf"(?:{_ATOM}|\.)+")  # dots where they may not be: some pro
 _QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*"')
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_UNPRINTABLE = re.compile(r"[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def parse_recipient(text: str) -> Recipient:
     domain = _ascii_domain(domain)
     too_long = len(local.encode("utf-8", "replace")) > MOST_LOCAL or len(text) > MOST_ADDRESS
     sound = _ATOMS.fullmatch(local) or _QUOTED_STRING.fullmatch(local)
-    if not at or too_long or not sound or _UNPRINTABLE.search(local):
+    if not at or too_long or not sound or not local.isprintable():
         raise MalformedMailError("the address can't be used in a mail")
     if local[0] != '"' and not _DOT_ATOM.fullmatch(local):
         local = f'"{local}"'

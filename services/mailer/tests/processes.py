@@ -36,7 +36,7 @@ async def enqueue(store: Store, *jobs: MailJob, tag: str = "mail") -> None:
     """Hand jobs over, some hundreds in one round trip."""
     calls = [MailQueue(tag).enqueue(one, bound=1_000_000) for one in jobs]
     for start in range(0, len(calls), 500):
-        await store.run_all(*calls[start : start + 500])  # type: ignore[call-overload]
+        await store.run_all(*calls[start : start + 500])
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], *, bound: float = BOUND, what: str = "") -> None:

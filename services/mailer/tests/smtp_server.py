@@ -40,8 +40,8 @@ class Received:
 class Rules:
     """How the server behaves.
 
-    `answer` is asked at every stage (greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, content, RSET, NOOP, QUIT) with the
-    stage and the recipient known so far: None lets it go its way, a text is the reply, CLOSE and HANG are faults.
+    `answer` is asked at every stage (greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, content, RSET, NOOP, QUIT) with
+    the recipient known so far: None lets things go their way, a text is the reply, CLOSE and HANG are faults.
     """
 
     answer: Callable[[str, str], str | None] = lambda _stage, _recipient: None
@@ -125,7 +125,7 @@ class _Connection(asyncio.Protocol):
         self._server.most_open = max(self._server.most_open, len(self._server.open))
         self._say("greeting", "220 test ESMTP")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the name is asyncio's
         self._server.open.discard(self)
         if self._busy is not None:
             self._busy.cancel()

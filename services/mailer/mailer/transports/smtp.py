@@ -211,7 +211,8 @@ def _judge_opening(error: Exception) -> Verdict:
     """Say what it means that no connection could be opened; it is never the recipient's fault."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         stage = next(stage for kind, stage in _OPENING_STAGES if isinstance(error, kind))
-        return judge_reply(stage, error.code, error.message)
+        malformed = error.code < 0
+        return judge_loss(Stage.CONNECT, "malformed") if malformed else judge_reply(stage, error.code, error.message)
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return judge_loss(Stage.TLS, f"certificate refused: {cause.verify_message}")

@@ -7,6 +7,7 @@ waits for every reply by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class SmtpSession(asyncio.Protocol):
         )
         refused = await (self._all_at_once(steps) if self._pipelining else self._one_by_one(steps))
         if refused is not None:
-            await self._reset()
+            with contextlib.suppress(LostError):  # what was refused stays refused
+                await self._reset()
             raise refused
         self.stage = Stage.CONTENT
         self._write(_stuffed(content))
@@ -105,6 +107,8 @@ class SmtpSession(asyncio.Protocol):
         for stage, _, expected in steps:
             self.stage = stage if refused is None else self.stage
             reply = await self._reply()
+            if reply.code == 421:
+                return refused or RefusedError(stage, reply)
             if refused is None and reply.code not in expected:
                 refused = RefusedError(stage, reply)
             elif refused is not None and reply.code == 354:

@@ -1,0 +1,122 @@
+"""The command line, as an operator uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.store import Store
+
+from .processes import enqueue, job
+from .smtp_server import SmtpServer, only
+
+QUEUE = MailQueue()
+
+
+class Mailer:
+    """Runs `mailer …`."""
+
+    def __init__(self, url: str, smtp_port: int = 1) -> None:
+        given = {"REDIS_URL": url, "FROM_ADDRESS": "login@broker.example", "SMTP_SERVER": f"127.0.0.1:{smtp_port}"}
+        self._environment = {**os.environ, **{f"BROKER_{name}": value for name, value in given.items()}}
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "mailer", *arguments],
+            env=self._environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+
+async def run(mailer: Mailer, *arguments: str) -> tuple[int, str]:
+    """Run it in a thread, so that servers in this process go on."""
+    import asyncio  # noqa: PLC0415
+
+    return await asyncio.to_thread(mailer, *arguments)
+
+
+async def test_queue_is_looked_into_and_mended_without_showing_a_person(valkey_url: str, valkey_store: Store) -> None:
+    mailer = Mailer(valkey_url)
+    one, two, three = (job(f"jane{number}@example.org") for number in range(3))
+    await enqueue(valkey_store, one, two, three)
+    await valkey_store.run(QUEUE.register("w", lease=60))
+    await valkey_store.run(QUEUE.claim("w", room=2, known=[]))
+    await valkey_store.run(QUEUE.delay("w", one, seconds=500))
+    await valkey_store.run(QUEUE.bury("w", DeadJob.of(two, "expired", 1.0), Outcome.FAILED))
+    output = ""
+
+    async def ask(*arguments: str, code: int = 0) -> str:
+        nonlocal output
+        status, text = await run(mailer, "queue", *arguments)
+        assert status == code, text
+        output += text
+        return text
+
+    depth = json.loads(await ask("depth", "--json"))
+    assert (depth["ready"], depth["delayed"], depth["dead"], depth["in_hand"]) == (1, 1, 1, {"w": 0})
+    assert "in hand of w: 0" in await ask("depth")
+    listed = await ask("list")
+    assert f"{three.id} ready" in listed
+    assert f"{one.id} in" in listed
+    shown = json.loads(await ask("show", one.id))
+    assert (shown["site"], shown["to"], shown["code"], shown["link"]) == ("https://shop.example", "***", "***", "***")
+    assert two.id in await ask("dead")
+    assert "done" in await ask("retry", one.id)
+    assert "done" in await ask("drop", three.id)
+    assert "no job" in await ask("drop", three.id, code=1)
+    assert "no job" in await ask("show", "unknown", code=1)
+    await ask("purge")
+    assert await ask("dead") == ""
+    assert not any(secret in output for secret in ("jane", "abcdef", "session="))
+
+
+async def test_queue_command_without_redis_says_so(tmp_path: object) -> None:  # noqa: ARG001
+    status, text = await run(Mailer("redis://127.0.0.1:1"), "queue", "depth")
+    assert status == 1
+    assert "Redis can't be reached" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(("locale", "words"), [("en", "You asked"), ("fr-CA", "courriel"), ("nl", "Negeer")])
+async def test_render_prints_the_mail(locale: str, words: str) -> None:
+    status, text = await run(Mailer("redis://unused"), "render", "--locale", locale)
+    assert status == 0
+    assert words in text
+    status, text = await run(Mailer("redis://unused"), "render", "--locale", locale, "--html")
+    assert f'<html lang="{locale}"' in text
+
+
+async def test_send_test_tells_what_the_server_said() -> None:
+    async with SmtpServer() as server:
+        mailer = Mailer("redis://unused", server.port)
+        assert await run(mailer, "send-test", "jane@example.org", "--locale", "de") == (
+            0, "delivered (smtp: content 250 2.0.0)\n"
+        )  # fmt: skip
+        assert server.recipients == ["jane@example.org"]
+        assert server.received[0].message["Content-Language"] == "de"
+        server.rules.answer = only("RCPT", "550 5.1.1 no")
+        assert await run(mailer, "send-test", "jane@example.org") == (1, "give_up (smtp: rcpt 550 5.1.1)\n")
+        status, text = await run(mailer, "send-test", "no address")
+        assert (status, "Traceback" in text) == (1, False)
+
+
+async def test_transports_are_checked_without_sending() -> None:
+    async with SmtpServer() as server:
+        status, text = await run(Mailer("redis://unused", server.port), "transports")
+        assert (status, text) == (0, f"smtp: 127.0.0.1:{server.port} answers 250, offers SMTPUTF8\n")
+        assert not server.received
+    status, text = await run(Mailer("redis://unused", 1), "transports")
+    assert status == 1
+    assert "Connect" in text
+
+
+async def test_check_and_version_need_no_server() -> None:
+    status, text = await run(Mailer("redis://unused"), "run", "--check")
+    assert (status, "smtp_server" in text) == (0, True)
+    status, text = await run(Mailer("redis://unused"), "--version")
+    assert (status, text.startswith("mailer ")) == (0, True)

@@ -1,0 +1,356 @@
+"""The worker against a real store and a real SMTP server, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from mailer.composition import Service, build
+from mailer.settings import Settings
+from service_kit.settings import load
+from service_kit.stopping import Stop
+from shared_store.commands import Call, command
+from shared_store.keyspace import MAIL_DELAYED, MAIL_JOBS, MAIL_LEASES, MAIL_READY, mail_result_channel
+from shared_store.mail_jobs import MailJob
+from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.notices import Notices
+from shared_store.store import Store
+
+from .processes import enqueue, is_done, job, until
+from .smtp_server import CLOSE, Received, Rules, SmtpServer, first, only
+
+QUEUE = MailQueue()
+Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+async def smtp() -> AsyncIterator[SmtpServer]:
+    async with SmtpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start(valkey_url: str, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Run a mailer while a block runs; at its end it is stopped as by a signal."""
+    monkeypatch.setattr("mailer.worker.BLOCK", 0.2)  # a stop waits for it
+
+    @contextlib.asynccontextmanager
+    async def run(**settings: object) -> AsyncIterator[Service]:
+        given = {"redis_url": valkey_url, "from_address": "login@broker.example", "smtp_security": "off",
+                 "smtp_server": f"127.0.0.1:{smtp.port}", **settings}  # fmt: skip
+        environment = {f"BROKER_{name.upper()}": str(value) for name, value in given.items()}
+        stop = Stop()
+        async with build(load(Settings, service="mailer", environ=environment).settings) as service:
+            running = asyncio.create_task(service.run(stop))
+            try:
+                yield service
+            finally:
+                stop.request("the test is over")
+                async with asyncio.timeout(25):
+                    await running
+
+    return run
+
+
+def value(service: Service, name: str, **labels: str) -> float:
+    return service.registry.get_sample_value(name, labels) or 0.0
+
+
+async def ask(store: Store, *words: Any) -> Any:
+    return await store.run(Call((command(*words),), lambda replies: replies[0]))
+
+
+async def dead(store: Store) -> list[DeadJob]:
+    return await store.run(QUEUE.dead_letters())
+
+
+async def nothing_is_left(store: Store) -> None:
+    keys = {key.decode() for key in await ask(store, "KEYS", "mail:*") if b":result:" not in key}
+    assert keys <= {"mail:{mail}:dead"}
+
+
+async def test_mail_is_delivered_and_the_page_told(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
+    channel = mail_result_channel("api")
+    notices = Notices(valkey_store)
+    hearing = asyncio.create_task(notices.run())
+    asked = job("jane@example.org", reply_to=channel)
+    with notices.listen(channel) as heard:
+        async with asyncio.timeout(10):
+            await notices.connected.wait()
+        async with start() as service:
+            await enqueue(valkey_store, asked)
+            async with asyncio.timeout(10):
+                assert await heard.get() == f"{asked.id} delivered".encode()
+            await until(lambda: is_done(valkey_store))
+            for check in service.checks:
+                await check.check()
+            assert value(service, "mailer_attempts_total", transport="smtp", outcome="delivered") == 1
+            assert value(service, "portier_auth_email_send_duration_count") == 1
+            assert value(service, "mailer_request_to_accepted_seconds_count") == 1
+    hearing.cancel()
+    assert smtp.recipients == ["jane@example.org"]
+    assert await valkey_store.run(QUEUE.result(asked.id)) is Outcome.DELIVERED
+    await nothing_is_left(valkey_store)
+
+
+async def test_rejected_recipient_is_told_and_leaves_a_letter_without_personal_data(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    smtp.rules.answer = only("RCPT", "550 5.1.1 <jane@example.org> unknown")
+    asked = job("jane@example.org")
+    async with start():
+        await enqueue(valkey_store, asked)
+        await until(lambda: is_done(valkey_store))
+    assert await valkey_store.run(QUEUE.result(asked.id)) is Outcome.REJECTED
+    [letter] = await dead(valkey_store)
+    assert (letter.reason, letter.history, letter.attempts) == ("rejected", ("smtp: rcpt 550 5.1.1",), 1)
+    assert "jane" not in letter.to_json()
+    await nothing_is_left(valkey_store)
+
+
+async def test_transient_failure_is_tried_again_with_the_same_message_id(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailer.jobs.BACK_OFF", 0.05)
+    ids: list[str] = []
+    smtp.rules.answer = first("content", "451 4.3.0 later", "452 4.3.1 later")
+
+    def taken(mail: Received) -> bool:
+        ids.append(mail.message["Message-ID"])
+        return len(ids) > 1
+
+    smtp.rules.after = taken
+    async with start() as service:
+        await enqueue(valkey_store, job("jane@example.org"))
+        await until(lambda: is_done(valkey_store))
+        assert value(service, "mailer_retries_total") == 3
+    # Two refusals, a connection closed after the mail was taken, and a delivery: the last two are the same mail.
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+    await nothing_is_left(valkey_store)
+
+
+async def test_mail_that_cannot_be_in_time_is_buried_and_never_sent_late(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailer.jobs.BACK_OFF", 0.05)
+    smtp.rules.answer = only("content", CLOSE)
+    now = job("x@example.org").requested_at
+    async with start(send_email_timeout=1):
+        late = job("late@example.org", deadline=now - 1)
+        soon = job("soon@example.org", deadline=now + 3)
+        await enqueue(valkey_store, late, soon)
+        await until(lambda: is_done(valkey_store))
+    letters = {letter.id: letter for letter in await dead(valkey_store)}
+    assert letters[late.id].attempts == 0
+    assert letters[soon.id].attempts > 1
+    assert {letter.reason for letter in letters.values()} == {"expired"}
+    assert await valkey_store.run(QUEUE.result(soon.id)) is Outcome.FAILED
+    await nothing_is_left(valkey_store)
+
+
+async def test_clock_of_this_host_does_not_matter(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = job("jane@example.org")
+    seconds, _ = await ask(valkey_store, "TIME")
+    monkeypatch.setattr("time.time", lambda: int(seconds) + 600.0)
+    async with start():
+        await enqueue(valkey_store, asked)
+        await until(lambda: is_done(valkey_store))
+    assert smtp.recipients == ["jane@example.org"]
+
+
+@pytest.mark.parametrize("raw", [b"nonsense", b"{}", b"\xff\x00", None, b'{"v": 1, "event": "other"}', b"[]"])
+async def test_malformed_job_is_buried_and_the_next_delivered(
+    valkey_store: Store, smtp: SmtpServer, start: Start, raw: bytes | None
+) -> None:
+    if raw is not None:
+        await ask(valkey_store, "HSET", MAIL_JOBS.key(tag="mail"), "odd", raw)
+    await ask(valkey_store, "LPUSH", MAIL_READY.key(tag="mail"), "odd")
+    await enqueue(valkey_store, job("jane@example.org"))
+    async with start():
+        await until(lambda: is_done(valkey_store))
+    assert [letter.reason for letter in await dead(valkey_store)] == ["malformed"]
+    assert smtp.recipients == ["jane@example.org"]
+    await nothing_is_left(valkey_store)
+
+
+@pytest.mark.parametrize("change", [{"to": "a@b.example\r\nRCPT TO:<x@y.example>"}, {"code": "X"}, {"link": "ftp://x"}])
+async def test_job_with_hostile_values_is_rejected(
+    valkey_store: Store, smtp: SmtpServer, start: Start, change: dict[str, str]
+) -> None:
+    await enqueue(valkey_store, job(**{"to": "jane@example.org", **change}))
+    async with start():
+        await until(lambda: is_done(valkey_store))
+    [letter] = await dead(valkey_store)
+    assert letter.history[0].startswith("malformed: ")
+    assert not smtp.commands
+
+
+async def test_newer_job_is_left_for_a_newer_mailer(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
+    asked = job("jane@example.org")
+    raw = json.dumps({**json.loads(asked.to_json()), "v": 2, "colour": "blue"}).encode()
+    await ask(valkey_store, "HSET", MAIL_JOBS.key(tag="mail"), asked.id, raw)
+    await ask(valkey_store, "LPUSH", MAIL_READY.key(tag="mail"), asked.id)
+    async with start():
+        await until(lambda: ask_bool(valkey_store, "ZSCORE", MAIL_DELAYED.key(tag="mail"), asked.id))
+    assert await valkey_store.run(QUEUE.show(asked.id)) == raw
+    assert not smtp.received
+
+
+async def ask_bool(store: Store, *words: Any) -> bool:
+    return bool(await ask(store, *words))
+
+
+async def test_job_that_workers_die_of_is_buried_as_poison(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
+    asked = job("jane@example.org")
+    await enqueue(valkey_store, asked)
+    for number in range(3):
+        await valkey_store.run(QUEUE.register(f"w{number}", lease=60))
+        await valkey_store.run(QUEUE.claim(f"w{number}", room=1, known=[]))
+        await valkey_store.run(QUEUE.renew(f"w{number}", lease=-1))
+        assert await valkey_store.run(QUEUE.reap(f"w{number}")) == 1
+    async with start():
+        await until(lambda: is_done(valkey_store))
+    assert [letter.reason for letter in await dead(valkey_store)] == ["poison"]
+    assert not smtp.received
+    await nothing_is_left(valkey_store)
+
+
+async def test_hand_of_a_dead_worker_is_taken_over(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
+    await enqueue(valkey_store, *(job(f"a{number}@example.org") for number in range(3)))
+    await valkey_store.run(QUEUE.register("dying", lease=60))
+    await valkey_store.run(QUEUE.claim("dying", room=9, known=[]))
+    await valkey_store.run(QUEUE.renew("dying", lease=-1))
+    async with start() as service:
+        await until(lambda: is_done(valkey_store) if len(smtp.received) == 3 else False)
+        await until(lambda: value(service, "mailer_reaped_total") == 3)
+    await nothing_is_left(valkey_store)
+
+
+async def test_no_more_than_the_concurrency_is_in_hand_over_all_queues(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    smtp.rules.delay = 0.02
+    most = 0
+    for tag in ("mail", "mail-1", "mail-2"):
+        await enqueue(valkey_store, *(job(f"a{number}@{tag}.example") for number in range(20)), tag=tag)
+    async with start(mail_queue_shards=3, mail_concurrency=5) as service:
+        while len(smtp.received) < 60:
+            most = max(most, int(value(service, "mailer_in_hand")))
+            await asyncio.sleep(0.005)
+        for tag in ("mail", "mail-1", "mail-2"):
+            await until(lambda tag=tag: is_done(valkey_store, tag))  # type: ignore[misc]
+    assert 1 < most <= 5
+    assert smtp.most_open <= 5
+    assert sorted(smtp.recipients) == sorted(set(smtp.recipients))
+
+
+async def test_lost_lease_is_taken_up_under_another_name_and_nothing_is_lost(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailer.worker.RENEW", 0.1)
+    async with start() as service:
+        [worker] = service.workers
+        await until(lambda: worker.lease is not None)
+        assert worker.lease is not None
+        before = worker.lease.worker
+        await ask(valkey_store, "DEL", MAIL_LEASES.key(tag="mail"))
+        await until(lambda: worker.lease is not None and worker.lease.worker != before)
+        await enqueue(valkey_store, job("jane@example.org"))
+        await until(lambda: bool(smtp.received))
+        await until(lambda: is_done(valkey_store))
+        assert value(service, "mailer_leases_lost_total") == 1
+    await nothing_is_left(valkey_store)
+
+
+async def test_job_moved_into_the_hand_of_a_lost_lease_is_given_back(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    async with start() as service:
+        [worker] = service.workers
+        await until(lambda: worker.lease is not None)
+        await ask(valkey_store, "DEL", MAIL_LEASES.key(tag="mail"))
+        await enqueue(valkey_store, job("jane@example.org"))  # taken by the blocking move that is under way
+        await until(lambda: bool(smtp.received))
+        await until(lambda: is_done(valkey_store))
+    assert len(smtp.received) == 1
+    await nothing_is_left(valkey_store)
+
+
+async def test_delivered_mail_that_comes_again_is_finished_and_not_sent(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailer.worker.RENEW", 0.05)
+    asked = job("jane@example.org")
+    finish = MailQueue.finish
+    held = asyncio.Event()
+
+    def failing(self: MailQueue, worker: str, job_id: str, outcome: Outcome, *, tell: str = "") -> Call[bool]:
+        if held.is_set():
+            return finish(self, worker, job_id, outcome, tell=tell)
+        return Call((command("NO-SUCH-COMMAND"),), bool)
+
+    monkeypatch.setattr(MailQueue, "finish", failing)
+    async with start() as service:
+        [worker] = service.workers
+        await enqueue(valkey_store, asked, job("other@example.org", deadline=4e9))
+        await until(lambda: len(smtp.received) == 2)
+        await until(lambda: worker.lease is not None and len(worker.lease.hand) >= 2)
+        held.set()
+        lost = worker.lease
+        assert lost is not None
+        await valkey_store.run(QUEUE.renew(lost.worker, lease=-1))
+        await valkey_store.run(QUEUE.reap(lost.worker))
+        await until(lambda: is_done(valkey_store))
+    assert sorted(smtp.recipients) == ["jane@example.org", "other@example.org"]
+    assert await valkey_store.run(QUEUE.result(asked.id)) is Outcome.DELIVERED
+
+
+async def test_stop_lets_what_is_in_hand_end(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
+    smtp.rules.delay = 0.3
+    async with start(mail_concurrency=4):
+        await enqueue(valkey_store, *(job(f"a{number}@example.org") for number in range(8)))
+        await until(lambda: len(smtp.open) == 4)
+    sent = len(smtp.received)
+    assert 4 <= sent < 8
+    depth = await QUEUE.depth(valkey_store)
+    assert (depth.ready, depth.taken) == (8 - sent, {})
+
+
+async def test_stop_gives_back_what_does_not_end_in_time(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailer.worker.DRAIN", 0.1)
+    smtp.rules.delay = 60
+    async with start(send_email_timeout=100):
+        await enqueue(valkey_store, job("jane@example.org"))
+        await until(lambda: any(line == "DATA" for line in smtp.commands))
+    depth = await QUEUE.depth(valkey_store)
+    assert (depth.ready, depth.taken) == (1, {})
+    [[job_id, _]] = await valkey_store.run(QUEUE.waiting(most=5))
+    raw = await valkey_store.run(QUEUE.show(job_id))
+    assert MailJob.from_json(raw or b"").attempts == 0
+
+
+async def test_no_line_at_info_or_above_betrays_a_person(
+    valkey_store: Store, smtp: SmtpServer, start: Start, caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    smtp.rules.answer = first("RCPT", "550 <jane@example.org> unknown", "450 <jane@example.org> later")
+    async with start():
+        await enqueue(valkey_store, *(job("jane@example.org") for _ in range(3)))
+        await until(lambda: len(smtp.received) == 1)
+    printed = "".join([*capfd.readouterr(), caplog.text])
+    assert "mail_delivered" in printed
+    assert not any(secret in printed for secret in ("jane", "abcdef134567", "abcdef 134567", "session=s"))
+
+
+async def test_rules_default_to_a_server_without_faults() -> None:
+    assert Rules().answer("RCPT", "x") is None
