@@ -28,8 +28,8 @@ def wanted() -> set[str]:
     return {message[0] if isinstance(message, tuple) else message for _, _, message, _, _ in found}
 
 
-def forms_of(text: str | Iterable[str]) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(text)
+def forms_of(text: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text or ())
 
 
 def first_of(text: str | Iterable[str]) -> str:

@@ -27,8 +27,6 @@ from .smtp_server import SmtpServer
 JOBS = int(os.environ.get("JOBS", "1000"))
 QUEUE = MailQueue()
 
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 async def smtp() -> AsyncIterator[SmtpServer]:
@@ -51,7 +49,6 @@ def addresses(number: int) -> list[str]:
     return [f"person{index}@example.org" for index in range(number)]
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_mailers_killed_at_random_lose_no_mail(valkey_url: str, valkey_store: Store, smtp: SmtpServer) -> None:
     """At most the mails that a killed mailer had in hand can come twice; they are counted kill by kill."""
