@@ -43,7 +43,7 @@ from shared_store.errors import StoreError
 from shared_store.key_sets import KeySets
 from shared_store.keyspace import UNLOCKED_CHANNEL
 from shared_store.locks import Locks
-from shared_store.mail_queue import MailQueue
+from shared_store.mail_queue import MailQueue, queue_tags
 from shared_store.notices import Notices
 from shared_store.sealing import Sealer
 from shared_store.store import Store
@@ -82,8 +82,8 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
     manual = parts.configured_keys(settings)
     async with Store(settings.redis_url.get_secret_value(), parts.connection_options(settings)) as store:
         notices = Notices(store)
-        queue = MailQueue()
-        results = MailResults(store, queue, notices)
+        queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
+        results = MailResults(store, notices)
         sealer = Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])
         keyring = Keyring(store, KeySets(sealer), notices, algs=settings.signing_algs, manual=manual)
         async with (
@@ -104,7 +104,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
             )
             logins = Logins(
                 store=store,
-                queue=queue,
+                queues=queues,
                 results=results,
                 keyring=keyring,
                 completion=completion,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import structlog
+
 from auth_api.discovery.provider import Jwk
 from auth_api.discovery.providers import Provider, Providers
 from auth_api.errors import CorruptRecordError, DiscoveryError, LoginGoneError, OAuthError, ProviderTokenError
@@ -20,10 +22,13 @@ from auth_api.login.completion import Completion, Confirmed
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.provider_tokens import MAX_TOKEN_LENGTH, ProviderExpectation, verify_provider_token
 from auth_api.oidc.records import one_of, read_record, text, texts, write_record
+from service_kit.logs import short_id
 from shared_store import logins
 from shared_store.logins import SessionId, StoredLogin
 from shared_store.signing_keys import SIGNING_ALGS
 from shared_store.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Federation:
         bridge = Bridge(expected, provider.jwks_uri, logins.browser_hash(browser_secret).hex(), tuple(refundable))
         login = StoredLogin(request=request.to_json(), data=bridge.to_json())
         await self._store.run(logins.save_for_provider(session_id, login, ttl=self._session_ttl))
+        log.info("login_begun", login=short_id(session_id), site=str(request.client_id), provider=provider.origin)
         return SentToProvider(session_id, browser_secret, self._url(request, provider, session_id, nonce))
 
     async def awaited(self, session_id: SessionId) -> Awaited:
@@ -161,7 +167,10 @@ class Federation:
         consumed = await self._store.run(logins.consume(awaited.session_id, operation=logins.new_operation_id()))
         if consumed is None:
             raise LoginGoneError("this login has been completed already")
-        return await self._completion.complete(awaited.request, refundable=awaited.bridge.refundable)
+        confirmed = await self._completion.complete(awaited.request, refundable=awaited.bridge.refundable)
+        site = str(awaited.request.client_id)
+        log.info("login_completed", login=short_id(awaited.session_id), site=site, by="provider")
+        return confirmed
 
     def _url(self, request: AuthorizationRequest, provider: Provider, session_id: SessionId, nonce: str) -> str:
         params = {

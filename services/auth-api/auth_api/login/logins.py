@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 from urllib.parse import urlencode
+from zlib import crc32
+
+import structlog
 
 from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
@@ -30,6 +33,8 @@ from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.store import Store
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 GUESSES = 5  # wrong codes a login survives
 MAILS = 4  # one login may cause, the first included
@@ -101,7 +106,7 @@ class Logins:
         self,
         *,
         store: Store,
-        queue: MailQueue,
+        queues: Sequence[MailQueue],
         results: MailResults,
         keyring: Keyring,
         completion: Completion,
@@ -110,7 +115,7 @@ class Logins:
         settings: LoginSettings,
     ) -> None:
         self._store = store
-        self._queue = queue
+        self._queues = queues
         self._results = results
         self._keyring = keyring
         self._completion = completion
@@ -154,9 +159,13 @@ class Logins:
         save = logins.save_for_code(
             session_id, login, code=code, browser_secret=browser_secret, ttl=self._settings.session_ttl
         )
+        queue = self._queue_of(session_id)
         with self._results.expecting(job.id) as result:
-            await self._store.run_all(save, self._queue.enqueue(job, bound=self._settings.mail_queue_max))
-            outcome = await self._results.wait(job.id, result, seconds=self._settings.mail_wait)
+            await self._store.run_all(save, queue.enqueue(job, bound=self._settings.mail_queue_max))
+            outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
+        log.info(
+            "login_begun", login=job.login, site=str(request.client_id), job=job.id, mail=outcome or "not known yet"
+        )
         return MailSent(session_id, browser_secret, request, outcome)
 
     async def resend(self, session_id: SessionId, browser_secret: str, visitor: Visitor) -> Resent:
@@ -182,9 +191,11 @@ class Logins:
             return Resent(request, sent=False, wait=wait)
         code = logins.open_code(allowed.sealed_code, browser_secret)
         job = self._mail_job(request, visitor, session_id, code, life=allowed.life_left)
+        queue = self._queue_of(session_id)
         with self._results.expecting(job.id) as result:
-            await self._store.run(self._queue.enqueue(job, bound=self._settings.mail_queue_max))
-            outcome = await self._results.wait(job.id, result, seconds=self._settings.mail_wait)
+            await self._store.run(queue.enqueue(job, bound=self._settings.mail_queue_max))
+            outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
+        log.info("mail_sent_again", login=job.login, job=job.id, mail=outcome or "not known yet")
         return Resent(request, sent=True, wait=self._settings.resend_delay, outcome=outcome)
 
     async def look_at_code(
@@ -196,7 +207,7 @@ class Logins:
             LoginGoneError: no login waits for a code under this id.
         """
         checked = await self._store.run(logins.look_at_code(session_id, code, guesses=GUESSES))
-        request = self._seen(checked, visitor)
+        request = self._seen(session_id, checked, visitor)
         answer = CodeAnswer[checked.status.name]
         return CheckedCode(answer, checked.guesses_left, request, checked.began_in(browser_secret))
 
@@ -210,10 +221,12 @@ class Logins:
         checked = await self._store.run(
             logins.confirm_code(session_id, code, guesses=GUESSES, operation=logins.new_operation_id())
         )
-        request = self._seen(checked, visitor)
+        request = self._seen(session_id, checked, visitor)
         if checked.status is not CodeStatus.RIGHT or checked.login is None:
             return CheckedCode(CodeAnswer[checked.status.name], checked.guesses_left, request, same_browser=False)
-        return await self._completion.complete(request, refundable=_read_data(checked.login.data))
+        confirmed = await self._completion.complete(request, refundable=_read_data(checked.login.data))
+        log.info("login_completed", login=short_id(session_id), site=str(request.client_id), by="mail")
+        return confirmed
 
     async def cancel(self, session_id: SessionId, browser_secret: str) -> AuthorizationRequest:
         """End a login that its own browser gives up. Waits for Redis once.
@@ -225,10 +238,12 @@ class Logins:
         login = await self._store.run(call)
         if login is None:
             raise LoginGoneError("no such login for this browser")
+        log.info("login_cancelled", login=short_id(session_id))
         return AuthorizationRequest.from_json(login.request)
 
-    def _seen(self, checked: logins.CodeCheck, visitor: Visitor) -> AuthorizationRequest:
+    def _seen(self, session_id: SessionId, checked: logins.CodeCheck, visitor: Visitor) -> AuthorizationRequest:
         """Read the request behind a checked code, and count a wrong guess across logins."""
+        log.info("code_checked", login=short_id(session_id), answer=checked.status)
         if checked.status is CodeStatus.OTHER:
             raise OAuthError("temporarily_unavailable", "invalid session")
         if checked.login is None:
@@ -238,6 +253,10 @@ class Logins:
             counters = self._attempts.wrong_guesses(_subject(request, visitor))
             self._background.start("count_wrong_guess", self._store.run(rate_limits.hit(counters)))
         return request
+
+    def _queue_of(self, session_id: SessionId) -> MailQueue:
+        """All mails of one login go through one queue, so that a later one does not overtake."""
+        return self._queues[crc32(session_id.encode()) % len(self._queues)]
 
     def _mail_job(
         self, request: AuthorizationRequest, visitor: Visitor, session_id: SessionId, code: str, *, life: float

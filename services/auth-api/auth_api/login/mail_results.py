@@ -15,10 +15,9 @@ from shared_store.store import Store
 class MailResults:
     """Hears the outcomes of this instance's mail jobs on one channel and hands each to the request that waits."""
 
-    def __init__(self, store: Store, queue: MailQueue, notices: Notices) -> None:
+    def __init__(self, store: Store, notices: Notices) -> None:
         self.channel = mail_result_channel(secrets.token_urlsafe(9))
         self._store = store
-        self._queue = queue
         self._notices = notices
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
@@ -33,13 +32,15 @@ class MailResults:
             del self._waiting[job_id]
             outcome.cancel()
 
-    async def wait(self, job_id: str, outcome: "asyncio.Future[Outcome]", *, seconds: float) -> Outcome | None:
+    async def wait(
+        self, queue: MailQueue, job_id: str, outcome: "asyncio.Future[Outcome]", *, seconds: float
+    ) -> Outcome | None:
         """Give a job's outcome if it is known within that time; the notice may be lost, so the key is asked last."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(outcome)
         with contextlib.suppress(StoreError):
-            return await self._store.run(self._queue.result(job_id))
+            return await self._store.run(queue.result(job_id))
         return None
 
     @contextlib.asynccontextmanager
