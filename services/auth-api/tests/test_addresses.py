@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (letters that look like others are what these tests are about)
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st

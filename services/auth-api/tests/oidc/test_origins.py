@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (letters that look like others are what these tests are about)
 import re
 from urllib.parse import urlsplit
 
