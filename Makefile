@@ -65,7 +65,7 @@ images:  ## Build the containers' images
 
 .PHONY: test-containers
 test-containers: install-dev  ## Build them, run them scaled, log in, kill some (ENGINE=script that starts an engine)
-	$(WITH_ENGINE)RUN_CONTAINER_TESTS=1 $(BIN)/pytest tests/containers $(ARGS)
+	$(WITH_ENGINE)$(BIN)/pytest -n 0 -m containers tests/containers $(ARGS)
 
 .PHONY: check
 check: install-dev  ## Lint, types, layers, lock files
@@ -112,5 +112,5 @@ lock: $(BIN)/uv  ## Compile the hash-locked requirements anew, keeping versions 
 	echo uv | $(COMPILE) - -o $(OUT)/bootstrap.txt
 	$(COMPILE) requirements/build.in -o $(OUT)/build.txt
 	$(COMPILE) launcher/pyproject.toml requirements/build.in -o $(OUT)/launcher.txt
-	for s in $(SERVICES); do $(COMPILE) services/$$s/pyproject.toml -c $(OUT)/launcher.txt -o $(OUT)/$$s.txt || exit; done
-	$(COMPILE) --group dev -c $(OUT)/launcher.txt -o $(OUT)/dev.txt
+	for s in $(SERVICES); do $(COMPILE) services/$$s/pyproject.toml -c requirements/launcher.txt -o $(OUT)/$$s.txt || exit; done
+	$(COMPILE) --group dev -c requirements/launcher.txt -o $(OUT)/dev.txt
