@@ -25,7 +25,13 @@ class Login:
         self._code_flow = code_flow
         self._nonce = secrets.token_hex(8)
         self._verifier = secrets.token_urlsafe(32)
-        self._browser = httpx.Client(base_url=project.broker, timeout=BOUND)
+        self._cookies = httpx.Cookies()
+
+    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        with httpx.Client(base_url=self._project.broker, timeout=BOUND, cookies=self._cookies) as client:
+            answer = client.request(method, path, **more)
+            self._cookies = client.cookies
+        return answer
 
     def begin(self) -> None:
         challenge = urlsafe_b64encode(hashlib.sha256(self._verifier.encode()).digest()).rstrip(b"=").decode()
@@ -34,7 +40,8 @@ class Login:
             if self._code_flow
             else {"response_mode": "form_post"}
         )
-        answer = self._browser.get(
+        answer = self._ask(
+            "GET",
             "/auth",
             params={
                 "client_id": SITE,
@@ -52,9 +59,9 @@ class Login:
     def confirm(self, mail: Mail | None = None) -> str:
         """Open the mailed link and go on from there; the ID token, or the authorization code."""
         mail = mail or self._project.mail(self.address)
-        link = self._browser.get("/confirm", params={"session": mail.session, "code": mail.code})
+        link = self._ask("GET", "/confirm", params={"session": mail.session, "code": mail.code})
         assert link.status_code == 200, link.text
-        answer = self._browser.post("/confirm", data={"session": mail.session, "code": mail.code})
+        answer = self._ask("POST", "/confirm", data={"session": mail.session, "code": mail.code})
         if self._code_flow:
             assert answer.status_code == 303, answer.text
             return dict(parse_qsl(urlsplit(answer.headers["location"]).query))["code"]
@@ -65,7 +72,7 @@ class Login:
     def redeem(self, code: str) -> str:
         """The ID token for an authorization code."""
         form = {"grant_type": "authorization_code", "code": code, "code_verifier": self._verifier, "client_id": SITE}
-        answer = self._browser.post("/token", data=form)
+        answer = self._ask("POST", "/token", data=form)
         assert answer.status_code == 200, answer.text
         token: str = answer.json()["id_token"]
         return token
@@ -73,7 +80,7 @@ class Login:
     def verify(self, token: str) -> None:
         """Hold a token against keys.json, as a site does."""
         kid = jwt.get_unverified_header(token)["kid"]
-        keys = jwt.PyJWKSet.from_dict(self._browser.get("/keys.json").raise_for_status().json())
+        keys = jwt.PyJWKSet.from_dict(self._ask("GET", "/keys.json").raise_for_status().json())
         claims: dict[str, Any] = jwt.decode(
             token, keys[kid].key, algorithms=["RS256"], audience=SITE, issuer=self._project.broker
         )

@@ -1,20 +1,20 @@
-"""Tests that need a container engine; collected only with RUN_CONTAINER_TESTS=1, as `make test-containers` sets it."""
+"""What the tests that need a container engine share: the images, and the whole broker running in them."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from .engine import SERVICES, Project, docker, image, inspect
+from .engine import SERVICES, Project, image, inspect
 
-collect_ignore_glob = [] if os.environ.get("RUN_CONTAINER_TESTS") == "1" else ["test_*.py"]
+BUILT = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def prepared(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Project:
     """A project whose images are built and of which nothing runs."""
     project = Project.prepare(tmp_path_factory.mktemp("project"))
     project.compose("build", "--quiet", bound=540)
+    pytestconfig.stash[BUILT] = True
     return project
 
 
@@ -37,9 +37,7 @@ def whole(project: Project) -> Project:
     return project
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the images' sizes: growth is worth a look."""
-    if not collect_ignore_glob:
-        for service in SERVICES:
-            megabytes = inspect(image(service))["Size"] / 1e6 if docker("images", "-q", image(service)) else 0
-            terminalreporter.write_line(f"image {service}: {megabytes:.0f} MB")
+    for service in SERVICES if BUILT in config.stash else ():
+        terminalreporter.write_line(f"image {service}: {inspect(image(service))['Size'] / 1e6:.0f} MB")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -20,6 +20,8 @@ SERVICES = ("auth-api", "mailer", "key-rotator")
 SCALE = {"auth-api": 3, "mailer": 2, "key-rotator": 2}
 VERSION = "test"  # the images' tag
 BOUND = 60.0  # seconds
+
+T = TypeVar("T")
 
 
 def docker(*arguments: str, bound: float = BOUND, check: bool = True) -> str:
@@ -124,13 +126,19 @@ class Project:
         address: str = inspect(container)["NetworkSettings"]["Networks"][f"{self.name}_front"]["IPAddress"]
         return address
 
-    def instance_that_answered(self, path: str) -> str:
-        """The id of the auth-api that the proxy took the latest answer for a path from."""
-        lines = self.compose("logs", "--no-log-prefix", "proxy").splitlines()
-        requests = [json.loads(line) for line in lines if line.startswith("{")]
-        upstream = next(one["upstream"] for one in reversed(requests) if one["path"] == path)
-        address = upstream.rpartition(", ")[2].partition(":")[0]
-        return next(one for one in self.instances("auth-api") if self.address(one) == address)
+    def upstreams(self, request: str) -> list[str]:
+        """The addresses that answered such requests (`GET /path`), as the proxy's log tells."""
+        [proxy] = self.instances("proxy")
+        lines = [json.loads(line) for line in docker("logs", proxy).splitlines() if line.startswith("{")]
+        return [one["upstream"] for one in lines if f"{one['method']} {one['path']}" == request]
+
+    def with_instance(self, request: str, act: Callable[[], T]) -> tuple[T, str]:
+        """Do something that ends in such a request; what it gave, and the id of the auth-api that answered."""
+        before = len(self.upstreams(request))
+        result = act()
+        eventually(lambda: len(self.upstreams(request)) > before, f"{request} in the proxy's log")
+        address = self.upstreams(request)[-1].rpartition(", ")[2].partition(":")[0]
+        return result, next(one for one in self.instances("auth-api") if self.address(one) == address)
 
     def redis(self, *words: str) -> str:
         url = (self.env_file.parent / "secrets" / "redis_url").read_text().strip()
