@@ -82,10 +82,16 @@ def test_zoomed_page_scrolls_in_one_direction_only_and_is_easy_to_press(
             assert page.evaluate(LOW_TARGETS) == 0, name
 
 
+def wait_for_focus(page: Page, name: str) -> None:
+    """Chromium gives an autofocus field the focus some time after the page has loaded."""
+    page.wait_for_function("name => document.activeElement?.id === name", arg=name)
+
+
 def test_address_form_is_filled_and_sent_by_keyboard_alone(browser: Browser, site: Site, pages: Pages) -> None:
     html = pages.login_hint(locale=Locale.EN, site="https://a.example", parameters={"state": "s"})
     with tab(browser) as page:
         page.goto(site.show(html))
+        wait_for_focus(page, "login_hint")
         page.keyboard.type("björn@göteborg.example")
         page.keyboard.press("Enter")
         assert site.next_post() == ("/auth", [("state", "s"), ("login_hint", "björn@göteborg.example")])
@@ -95,6 +101,7 @@ def test_address_form_does_not_send_what_cannot_be_an_address(browser: Browser, 
     html = pages.login_hint(locale=Locale.EN, site="https://a.example", parameters={})
     with tab(browser) as page:
         page.goto(site.show(html))
+        wait_for_focus(page, "login_hint")
         page.keyboard.type("björn")
         page.keyboard.press("Enter")
         assert page.locator("#login_hint:invalid").count() == 1
@@ -131,6 +138,7 @@ def test_keyboard_reaches_everything_in_order_and_shows_where_it_is(browser: Bro
 def test_code_is_typed_or_pasted_in_any_shape_and_sent_by_keyboard(browser: Browser, site: Site, pages: Pages) -> None:
     with tab(browser) as page:
         page.goto(site.show(confirm_page(pages)))
+        wait_for_focus(page, "code")
         page.keyboard.insert_text(" ABC134 ghi689 ")
         page.keyboard.press("Enter")
         assert site.next_post() == ("/confirm", [("session", "s1"), ("device_ok", "1"), ("code", " ABC134 ghi689 ")])
