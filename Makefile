@@ -59,6 +59,17 @@ test: install-dev  ## Every test that needs no container engine
 # A script whose `up` starts an engine and prints what the shell needs to find it.
 WITH_ENGINE = $(if $(ENGINE),eval "$$($(ENGINE) up)" && )
 
+JOBS ?= 100000
+SERVERS ?= valkey9,redis7,redis6,redis7-tls,valkey9-sentinel,valkey9-cluster
+
+.PHONY: test-redis
+test-redis: install-dev  ## The store's contract suite on every kind of server (SERVERS=kind,kind)
+	$(BIN)/pytest libs/shared_store -m "not soak" --servers $(SERVERS) $(ARGS)
+
+.PHONY: soak-mail
+soak-mail: install-dev  ## Many jobs through real mailers that are killed, paused and cut off at random (JOBS=100000)
+	JOBS=$(JOBS) $(BIN)/pytest services/mailer/tests/test_whole_mailers.py -s --timeout 3600 $(ARGS)
+
 .PHONY: images
 images:  ## Build the containers' images
 	$(WITH_ENGINE)docker compose -f docker/compose.yaml --profile mailcatcher build
