@@ -1,0 +1,200 @@
+"""The domain rules in the contract's order, with a real DNS server to ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from auth_api.mail_servers import MailServers
+
+if TYPE_CHECKING:
+    from tests.http.conftest import Broker, MakeBroker
+
+PUBLIC = "93.184.216.34"
+
+ZONES: dict[tuple[str, str], list[str]] = {
+    ("good.example.", "MX"): ["10 mx.good.example."],
+    ("mx.good.example.", "A"): [PUBLIC],
+    ("six.example.", "MX"): ["10 mx.six.example."],
+    ("mx.six.example.", "AAAA"): ["2606:2800:220:1:248:1893:25c8:1946"],
+    ("several.example.", "MX"): ["10 gone.several.example.", "20 private.example.", "30 mx.good.example."],
+    ("private.example.", "A"): ["10.0.0.1"],
+    ("private.example.", "AAAA"): ["fe80::1"],
+    ("inside.example.", "MX"): ["10 private.example."],
+    ("bare.example.", "A"): [PUBLIC],
+    ("null.example.", "MX"): ["0 ."],
+    ("half-null.example.", "MX"): ["0 .", "10 mx.good.example."],
+    ("dangling.example.", "MX"): ["10 gone.example."],
+    ("loopback.example.", "A"): ["127.0.0.1"],
+}
+KNOWN = {name for name, _ in ZONES} | {"empty.example."}
+
+
+class DnsServer(asyncio.DatagramProtocol):
+    """Answers from the table; is silent about one name and fails for another."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.port = 0
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Python 3.11's own transport for datagrams is no asyncio.DatagramTransport.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = dns.message.from_wire(data)
+        name, record_type = str(query.question[0].name), dns.rdatatype.to_text(query.question[0].rdtype)
+        self.asked.append((name, record_type))
+        if name == "silent.example.":
+            return
+        answer = dns.message.make_response(query)
+        records = ZONES.get((name, record_type))
+        if records:
+            answer.answer.append(dns.rrset.from_text(name, 60, "IN", record_type, *records))
+        if name == "failing.example.":
+            answer.set_rcode(dns.rcode.SERVFAIL)
+        elif name not in KNOWN:
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        assert self._transport is not None
+        self._transport.sendto(answer.to_wire(), addr)
+
+
+@pytest.fixture
+async def dns_server() -> AsyncIterator[DnsServer]:
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(DnsServer, local_addr=("127.0.0.1", 0))
+    server.port = transport.get_extra_info("sockname")[1]
+    yield server
+    transport.close()
+
+
+async def refusal(broker: Broker, domain: str) -> str:
+    """Ask for a login; gives what the site is told, '' where the login goes on."""
+    answer = await broker.authorize(login_hint=f"a@{domain}", response_mode="query")
+    if answer.status_code == 200:
+        return ""
+    told = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+    assert told["error"] == "invalid_request"
+    return told["error_description"]
+
+
+BLOCKED = "the domain of the email address is blocked"
+INVALID = "the domain of the email address is invalid"
+
+
+async def reasons(broker: Broker) -> dict[str, int]:
+    lines = (await broker.browser.get("/metrics")).text.splitlines()
+    found = [line for line in lines if line.startswith("portier_domain_validation_error{")]
+    counts = {line.split('"')[1]: int(line.rpartition(" ")[2]) for line in found}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+async def test_lists_are_looked_at_in_the_contracts_order(make_broker: MakeBroker, dns_server: DnsServer) -> None:
+    async with make_broker(
+        allowed_domains="null.example,BJÖRN.example",
+        blocked_domains="null.example,bad.example",
+        verify_with_resolver=f"127.0.0.1:{dns_server.port}",
+    ) as broker:
+        assert await refusal(broker, "null.example") == ""  # allowed wins, and nothing more is checked
+        assert await refusal(broker, "xn--bjrn-6qa.example") == ""
+        assert dns_server.asked == []
+        assert await refusal(broker, "bad.example") == BLOCKED
+        assert await refusal(broker, "sub.bad.example") == INVALID
+        assert await refusal(broker, "good.example") == ""
+        assert await reasons(broker) == {"blocked": 1, "no_servers": 1}
+
+
+async def test_allowed_only_refuses_everybody_else(make_broker: MakeBroker) -> None:
+    async with make_broker(allowed_domains="good.example", allowed_domains_only="true") as broker:
+        assert await refusal(broker, "good.example") == ""
+        assert await refusal(broker, "other.example") == BLOCKED
+        as_json = await broker.browser.post(
+            "/auth",
+            data={
+                "client_id": "https://site.example",
+                "redirect_uri": "https://site.example/",
+                "response_type": "code",
+                "scope": "openid",
+                "login_hint": "a@other.example",
+            },
+            headers={"accept": "application/json"},
+        )
+        assert (as_json.status_code, as_json.json()["error_description"]) == (400, BLOCKED)
+        assert await reasons(broker) == {"blocked": 2}
+
+
+async def test_nothing_is_looked_up_where_it_is_not_asked_for(make_broker: MakeBroker) -> None:
+    async with make_broker() as broker:
+        assert await refusal(broker, "nowhere.example") == ""
+
+
+VERDICTS = {
+    "good.example": None,
+    "six.example": None,
+    "several.example": None,
+    "bare.example": None,
+    "half-null.example": None,
+    "null.example": "null_mx",
+    "nowhere.example": "no_servers",
+    "empty.example": "no_servers",
+    "dangling.example": "no_servers",
+    "inside.example": "no_public_ips",
+    "private.example": "no_public_ips",
+    "loopback.example": "no_public_ips",
+    "failing.example": "no_servers",
+}
+
+
+async def test_each_verdict_of_dns_is_told_and_counted(make_broker: MakeBroker, dns_server: DnsServer) -> None:
+    async with make_broker(verify_with_resolver=f"127.0.0.1:{dns_server.port}") as broker:
+        for domain, problem in VERDICTS.items():
+            assert await refusal(broker, domain) == (INVALID if problem else ""), domain
+        expected = [problem for problem in VERDICTS.values() if problem]
+        assert await reasons(broker) == {problem: expected.count(problem) for problem in expected}
+
+
+@pytest.mark.parametrize("domain", ["inside.example", "private.example", "loopback.example", "dangling.example"])
+async def test_private_servers_are_enough_where_public_ones_are_not_asked_for(
+    make_broker: MakeBroker, dns_server: DnsServer, domain: str
+) -> None:
+    server = f"127.0.0.1:{dns_server.port}"
+    async with make_broker(verify_with_resolver=server, verify_public_ip="false") as broker:
+        assert await refusal(broker, domain) == ""
+        assert await refusal(broker, "nowhere.example") == INVALID
+        assert await refusal(broker, "null.example") == INVALID
+
+
+async def test_verdict_is_kept_for_all_instances(make_broker: MakeBroker, dns_server: DnsServer) -> None:
+    server = f"127.0.0.1:{dns_server.port}"
+    async with (
+        make_broker(verify_with_resolver=server) as one,
+        make_broker(verify_with_resolver=server) as other,
+    ):
+        for domain in ("good.example", "nowhere.example"):
+            await asyncio.gather(*(refusal(broker, domain) for broker in (one, other) for _ in range(20)))
+    assert dns_server.asked.count(("good.example.", "MX")) == 1
+    assert dns_server.asked.count(("nowhere.example.", "MX")) == 1
+
+
+async def test_name_that_dns_cannot_have_is_invalid() -> None:
+    servers = MailServers("127.0.0.1", 1, public_only=True)
+    for domain in ("a" * 64 + ".example", "a..example", ".".join(["a" * 60] * 5)):
+        assert await servers.problem(domain) == "invalid_name"
+
+
+async def test_dns_server_that_is_silent_is_waited_for_once_and_not_for_long(
+    make_broker: MakeBroker, dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth_api.mail_servers.TIMEOUT", 0.5)
+    async with make_broker(verify_with_resolver=f"127.0.0.1:{dns_server.port}") as broker:
+        assert [await refusal(broker, "silent.example") for _ in range(3)] == [INVALID] * 3
+    assert dns_server.asked == [("silent.example.", "MX")]
