@@ -1,5 +1,4 @@
 """Real key-rotator processes, killed and stopped at any moment; somebody signs, somebody verifies."""
-"""
 
 from __future__ import annotations
 
