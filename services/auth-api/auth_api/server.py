@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
 
 import uvicorn
+from httptools import HttpParserError
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from auth_api.errors import ListenError
 from service_kit.systemd import activated_socket
@@ -16,6 +18,16 @@ BACKLOG = 1024
 KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than usual proxies keep theirs
 DRAIN = 15  # seconds that open requests have to end
 POLL = 0.01
+
+
+class _OriginFormProtocol(HttpToolsProtocol):
+    """Refuses request targets that name another host's URL (RFC 9112 section 3.2.2): this is no proxy."""
+
+    def on_headers_complete(self) -> None:
+        """Take only paths; the parser's error becomes a 400."""
+        if not self.url.startswith(b"/"):
+            raise HttpParserError("the request target must be a path")
+        super().on_headers_complete()
 
 
 class _Server(uvicorn.Server):
@@ -31,7 +43,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=_OriginFormProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
