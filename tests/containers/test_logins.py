@@ -43,6 +43,7 @@ def test_mails_that_a_killed_mailer_had_in_hand_arrive(whole: Project) -> None:
         whole.kill(whole.instances("mailer")[0])
     finally:
         docker("unpause", catcher)
+        eventually(lambda: health(catcher) == "healthy", "the mail catcher is back")
     for login in logins:
         login.verify(login.confirm())
 
