@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -259,11 +260,12 @@ async def _failure(store: Store, call: Call[object]) -> StoreError | None:
 
 @pytest.mark.parametrize("kind", ["valkey9", "redis7"])  # Redis 6.2 answers nobody while it loads as little as this
 async def test_server_that_loads_its_data_is_told_and_used_when_it_has(kind: str) -> None:
-    config = {"key-load-delay": "30000", "loading-process-events-interval-bytes": "1024"}
+    config = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
     with RedisServer(kind, config=config) as server:
         server.ask("CONFIG", "SET", "key-load-delay", "0")
         for number in range(1000):
-            server.ask("SET", f"key:{number}", "x" * 100)
+            # Nothing that compresses: the server answers between so and so many bytes of its file.
+            server.ask("SET", f"key:{number}", secrets.token_urlsafe(100))
         server.ask("SAVE")
         server.stop()
         server.start()
