@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-
-READY_BOUND = 60.0  # seconds
-BOUND = 45.0  # seconds for anything that has to happen: a lease and a reaping are 20 of them
+from tests.stack import Running, launcher, until
 
 BROWSER_ARGUMENTS = (
     "--no-sandbox",
@@ -32,34 +24,17 @@ BROWSER_ARGUMENTS = (
 )
 
 
-@dataclass
-class Demo:
-    """A running demo: where its parts are, and what it has written."""
+@dataclass(frozen=True)
+class Demo(Running):
+    """A running demo."""
 
-    broker: str
-    site: str
-    inbox: str
-    ready_file: Path
-    log: Path
+    @property
+    def site(self) -> str:
+        return self.urls["demo_site"]
 
-    def pid(self, name: str) -> int:
-        """The process id of a part, as it is now: the launcher restarts what dies."""
-        children = subprocess.run(
-            ["pgrep", "-f", f"{name.replace('-', '_')} run"], capture_output=True, text=True, check=False
-        )
-        mine = [int(pid) for pid in children.stdout.split() if self._is_mine(int(pid))]
-        assert mine, f"{name} does not run"
-        return mine[0]
-
-    def _is_mine(self, pid: int) -> bool:
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-        return self.broker.encode() in environ
-
-    def kill(self, name: str) -> None:
-        os.kill(self.pid(name), signal.SIGKILL)
+    @property
+    def inbox(self) -> str:
+        return self.urls["inbox"]
 
     def mail_to(self, address: str) -> dict[str, Any]:
         """Wait for the newest mail to an address."""
@@ -79,20 +54,6 @@ class Demo:
         return code, link
 
 
-def until(look: Callable[[], Any], *, bound: float = BOUND) -> Any:
-    """Wait until something is there; connections may be refused meanwhile."""
-    deadline = time.monotonic() + bound
-    while True:
-        try:
-            found = look()
-        except httpx.TransportError:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"nothing within {bound} s"
-        time.sleep(0.05)  # bounded above; another process has nothing to tell us by
-
-
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
     return until
@@ -100,23 +61,12 @@ def wait_until() -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    folder = tmp_path_factory.mktemp("demo")
-    ready, log = folder / "ready.json", folder / "log"
-    command = [sys.executable, "-m", "portier_broker", "demo", "--no-open", "--ready-file", str(ready)]
-    ports = ["--broker-port", "0", "--inbox-port", "0", "--inbox-smtp-port", "0", "--site-port", "0"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+    arguments = ["demo", "--no-open"]
+    arguments += ["--broker-port", "0", "--inbox-port", "0", "--inbox-smtp-port", "0", "--site-port", "0"]
     # Many logins come from this one machine, and some right after another.
-    environ |= {"BROKER_LIMITS": "ip:1000/s", "BROKER_RESEND_DELAY": "1", "BROKER_LOG_LEVEL": "info"}
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, *ports], stdout=output, stderr=output, env=environ)
-    try:
-        until(lambda: ready.exists() or process.poll() is not None, bound=READY_BOUND)
-        assert process.poll() is None, log.read_text()[-3000:]
-        urls = json.loads(ready.read_text())["urls"]
-        yield Demo(urls["broker"], urls["demo_site"], urls["inbox"], ready, log)
-    finally:
-        process.terminate()
-        process.wait(30)
+    settings = {"limits": "ip:1000/s", "resend_delay": "1", "log_level": "info"}
+    with launcher(tmp_path_factory.mktemp("demo"), *arguments, **settings) as running:
+        yield Demo(running.urls, running.log)
 
 
 @pytest.fixture(scope="module")
