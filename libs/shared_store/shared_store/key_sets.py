@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared_store.commands import Call, Reply, load_script
 from shared_store.errors import CorruptRecord, KeySetConflict
-from shared_store.keyspace import KEY_SET, KEYS_UPDATED_CHANNEL
+from shared_store.key_log import MOST_EVENTS, KeyEvent
+from shared_store.keyspace import KEY_LOG, KEY_SET, KEYS_UPDATED_CHANNEL
 from shared_store.logins import new_operation_id
 from shared_store.sealing import Sealer
 from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableKeyError, load_pem
 
 _LOAD = load_script("load_key_set")
 _SWAP = load_script("swap_key_set")
+_WRITTEN = KeyEvent("write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,17 @@ class PublishedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys of one algorithm: one signs, one is published ahead, the retired ones are published on."""
+    """The keys of one algorithm: one signs, one is published ahead, the retired ones are published on.
+
+    `revoked` are the ids of keys that may never come back, newest first.
+    """
 
     alg: SigningAlg
     version: int
     current: PublishedKey
     next: PublishedKey
     previous: tuple[PublishedKey, ...] = ()
+    revoked: tuple[str, ...] = ()
     sealed_as_configured: bool = field(default=True, compare=False)
 
     def published(self) -> Iterator[PublishedKey]:
@@ -86,8 +92,8 @@ class KeySets:
 
         return Call((_LOAD([KEY_SET.key(alg=alg)]),), decode)
 
-    def replace(self, key_set: KeySet, *, expected_version: int | None) -> Call[None]:
-        """Write a key set if the one in Redis still has the expected version (0: there is none).
+    def replace(self, key_set: KeySet, *, expected_version: int | None, event: KeyEvent = _WRITTEN) -> Call[None]:
+        """Write a key set if the one in Redis still has the expected version (0: there is none), and log the event.
 
         None expects nothing and overwrites whatever is there: for repairing what can't be read.
 
@@ -109,12 +115,16 @@ class KeySets:
             "[" + ",".join(self._write(key_set.alg, key) for key in key_set.previous) + "]",
             new_operation_id(),
             KEYS_UPDATED_CHANNEL,
+            json.dumps(key_set.revoked),
+            replace(event, kid=key_set.current.key.kid, version=key_set.version).to_json(),
+            str(MOST_EVENTS),
         )
-        return Call((_SWAP([KEY_SET.key(alg=key_set.alg)], *words),), decode)
+        return Call((_SWAP([KEY_SET.key(alg=key_set.alg), KEY_LOG.key(alg=key_set.alg)], *words),), decode)
 
     def _read(self, alg: SigningAlg, version: bytes, roles: list[Any]) -> KeySet:
         try:
-            current, following, previous = (json.loads(role) for role in roles)
+            *of_keys, revoked = roles
+            current, following, previous = (json.loads(role) for role in of_keys)
             sealed = [self._sealer.is_current(key["private"]) for key in (current, following, *previous)]
             key_set = KeySet(
                 alg=alg,
@@ -122,6 +132,7 @@ class KeySets:
                 current=self._read_key(alg, current),
                 next=self._read_key(alg, following),
                 previous=tuple(self._read_key(alg, key) for key in previous),
+                revoked=tuple(str(kid) for kid in json.loads(revoked or b"[]")),
                 sealed_as_configured=all(sealed),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

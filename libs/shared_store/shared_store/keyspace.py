@@ -86,6 +86,14 @@ KEY_SET: Final = KeyPattern(
     readers=("auth-api", "key-rotator"),
     why="The signing keys of one algorithm and their version. Losing them would break every relying party's cache.",
 )
+KEY_LOG: Final = KeyPattern(
+    pattern="key-log:{{{alg}}}",
+    type="LIST",
+    ttl=None,
+    writers=("key-rotator",),
+    readers=("key-rotator",),
+    why="What happened to those keys, when and by whom, newest first, at most 1000; key ids only, never a key.",
+)
 MAIL_READY: Final = KeyPattern(
     pattern="mail:{{{tag}}}:ready",
     type="LIST",

@@ -1,20 +1,25 @@
-"""What key-rotator does besides running: status, rotate, reseal, export, and `importing`."""
+"""What key-rotator does besides running: status, log, rotate, reseal, export, and `importing` and `revoking`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import functools
+import getpass
 import json
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 
 from key_rotator.composition import open_keeper, open_store
 from key_rotator.errors import KeyFileError, KeyRotatorError, TooEarlyError
 from key_rotator.importing import import_keys
-from key_rotator.keeper import KeyKeeper
-from key_rotator.key_files import ROLES, to_export, write_key_file
+from key_rotator.keeper import LOCK_WAIT, Change, KeyKeeper
+from key_rotator.key_files import ROLES, STANDARD, to_export, write_key_file
 from key_rotator.listing import as_json, note, rows, table, utc
 from key_rotator.policy import Situation, Step, next_may_sign, rotation_due
+from key_rotator.revoking import revoke_keys
 from key_rotator.settings import Settings
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
@@ -22,8 +27,6 @@ from shared_store.connection import StoreUrlError
 from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
-
-LOCK_WAIT = 30.0  # seconds for which a command waits for a key-rotator that is at work
 
 Body = Callable[[Settings, KeyKeeper, argparse.Namespace], Awaitable[int]]
 
@@ -35,6 +38,17 @@ def add_commands(cli: Cli[Settings]) -> None:
     rotate = cli.add_command("rotate", _command(rotate_keys), help="let the next key sign from now on")
     rotate.add_argument("--alg", choices=SIGNING_ALGS, help="only this algorithm's keys")
     rotate.add_argument("--now", action="store_true", help="even if relying parties may not know the next key yet")
+    revoke = cli.add_command(
+        "revoke",
+        _command(revoke_keys),
+        help="in an emergency: take keys out of keys.json at once, and sign with others",
+    )
+    revoke.add_argument("kid", nargs="*", metavar="KID", help="ids of the keys, see `status`")
+    revoke.add_argument("--all", action="store_true", help="all keys, where whoever read Redis may have them")
+    revoke.add_argument("--reason", default="", metavar="TEXT", help="for the log of key events")
+    logs = cli.add_command("log", _command(show_log), help="show what happened to the keys, and who did it")
+    logs.add_argument("--most", type=_count, default=20, metavar="N", help="the N newest events of each algorithm (20)")
+    logs.add_argument("--json", action="store_true", help="for machines")
     cli.add_command("reseal", _command(reseal_keys), help="seal the keys anew after key_encryption_key has changed")
     importing = cli.add_command(
         "import", _command(import_keys), help="use private keys of a PEM file or another broker"
@@ -76,7 +90,8 @@ async def rotate_keys(settings: Settings, keeper: KeyKeeper, arguments: argparse
     code = 0
     for alg in settings.signing_algs if arguments.alg is None else (arguments.alg,):
         try:
-            changed = await keeper.change(alg, _forced(keeper, even_early=arguments.now), wait=LOCK_WAIT)
+            change = Change(_forced(keeper, even_early=arguments.now))
+            changed = await keeper.change(alg, change, wait=LOCK_WAIT)
         except TooEarlyError as error:
             note(str(error))
             code = 1
@@ -103,6 +118,32 @@ def _forced(keeper: KeyKeeper, *, even_early: bool) -> Callable[[Situation], Ste
     return decide
 
 
+async def show_log(settings: Settings, keeper: KeyKeeper, arguments: argparse.Namespace) -> int:
+    """Print what happened to the keys, the newest first."""
+    found = [(alg, event) for alg in settings.signing_algs for event in await keeper.logged(alg, most=arguments.most)]
+    found.sort(key=lambda pair: pair[1].time, reverse=True)
+    if arguments.json:
+        print(json.dumps([{"time": utc(it.time), "alg": alg, **asdict(it.event)} for alg, it in found], indent=2))
+        return 0
+    heads = ("TIME", "ALG", "CHANGE", "SIGNS AFTER IT", "BY", "DETAIL")
+    print(
+        table(
+            heads,
+            [
+                (utc(it.time), alg, it.event.change, it.event.kid or "-", it.event.by, it.event.detail)
+                for alg, it in found
+            ],
+        )
+    )
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a count of 1 or more")
+    return int(text)
+
+
 async def reseal_keys(settings: Settings, keeper: KeyKeeper, _: argparse.Namespace) -> int:
     """Write the keys again, sealed under the first key-encryption key, where they are not."""
 
@@ -111,7 +152,7 @@ async def reseal_keys(settings: Settings, keeper: KeyKeeper, _: argparse.Namespa
         return None if stored is None or stored.sealed_as_configured else Step.RESEAL
 
     for alg in settings.signing_algs:
-        changed = await keeper.change(alg, decide, wait=LOCK_WAIT)
+        changed = await keeper.change(alg, Change(decide), wait=LOCK_WAIT)
         print(f"{alg}: {'sealed as configured already' if changed is None else 'sealed anew'}")
     return 0
 
@@ -122,6 +163,11 @@ async def export_keys(settings: Settings, keeper: KeyKeeper, arguments: argparse
     keys = [key for key_set in key_sets if key_set is not None for key in to_export(key_set)]
     if not keys:
         raise KeyFileError("there are no keys to export")
+    # Logged first: private keys that leave without a trace are worse than an entry for an export that failed.
+    for alg in settings.signing_algs:
+        await keeper.log_event(
+            alg, "export", detail=f"to {'standard output' if arguments.file == STANDARD else 'a file'}"
+        )
     write_key_file(arguments.file, keys, force=arguments.force)
     note(f"{len(keys)} private keys exported, per algorithm: {', '.join(ROLES)}. Expiries are not in the file.")
     return 0
@@ -148,4 +194,13 @@ def _command(body: Body) -> Callable[[Loaded[Settings], argparse.Namespace], Awa
 async def _keeper(settings: Settings) -> AsyncIterator[KeyKeeper]:
     async with open_store(settings) as store:
         # No task follows the notices here: a wait for a lock looks every 2 s as well.
-        yield open_keeper(settings, store, Notices(store))
+        yield open_keeper(settings, store, Notices(store), actor=_person())
+
+
+def _person() -> str:
+    """Name who runs a command, for the log of key events: the user by name or number, and the machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

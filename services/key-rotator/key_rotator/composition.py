@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +39,8 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     metrics = Metrics(CollectorRegistry())
     async with open_store(settings) as store:
         notices = Notices(store)
-        rotator = Rotator(open_keeper(settings, store, notices), algs=settings.signing_algs, metrics=metrics)
+        keeper = open_keeper(settings, store, notices, actor=f"{SERVICE} {os.getpid()}@{socket.gethostname()}")
+        rotator = Rotator(keeper, algs=settings.signing_algs, metrics=metrics)
 
         async def keys() -> None:
             rotator.check_ready()
@@ -56,14 +59,15 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.redis_url.get_secret_value(), connection_options(settings))
 
 
-def open_keeper(settings: Settings, store: Store, notices: Notices) -> KeyKeeper:
-    """Put together what reads and changes key sets."""
+def open_keeper(settings: Settings, store: Store, notices: Notices, *, actor: str) -> KeyKeeper:
+    """Put together what reads and changes key sets; `actor` is who the log of key events names."""
     return KeyKeeper(
         store=store,
         key_sets=KeySets(Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])),
         locks=Locks(store, notices),
         maker=KeyMaker(rsa_bits=settings.rsa_modulus_bits, rsa_command=settings.generate_rsa_command),
         policy=settings.policy,
+        actor=actor,
     )
 
 

@@ -5,6 +5,7 @@ KeyRotatorError
 ├── KeysBusyError        another key-rotator is at work on the same keys
 ├── KeysNotReadyError    some keys are missing or could not be looked after; carries the reasons
 ├── TooEarlyError        the next key is not known well enough yet to sign
+├── RevocationError      it isn't clear which keys are to be revoked, or one may not be used since it is
 ├── KeyFileError         a file of keys can't be read, used or written
 └── AdoptionError        another broker's keys can't be taken over
 """
@@ -28,6 +29,10 @@ class KeysNotReadyError(KeyRotatorError):
 
 class TooEarlyError(KeyRotatorError):
     """The next key has not been published long enough to sign."""
+
+
+class RevocationError(KeyRotatorError):
+    """It isn't clear which keys are to be revoked, or a key may not be used since it is."""
 
 
 class KeyFileError(KeyRotatorError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from key_rotator.adoption import adopted, missing_keys, read_rust_broker
 from key_rotator.composition import connection_options
-from key_rotator.errors import KeyFileError
+from key_rotator.errors import KeyFileError, RevocationError
 from key_rotator.keeper import KeyKeeper
 from key_rotator.key_files import Block, read_key_file
 from key_rotator.listing import note, rows, table
@@ -47,6 +47,8 @@ async def import_keys(settings: Settings, keeper: KeyKeeper, arguments: argparse
         note("expiries are not part of a PEM file: they start anew")
     else:
         imports, skipped = await _from_redis(settings, keeper, arguments), ()
+    for found in imports:
+        _refuse_revoked(found.key_set)
     lines: list[tuple[str, ...]] = [
         (str(block.position), block.key.alg, "skipped", "", f"{block.key.alg} is not in signing_algs")
         for block in skipped
@@ -57,9 +59,25 @@ async def import_keys(settings: Settings, keeper: KeyKeeper, arguments: argparse
         print("Nothing was written (--dry-run).")
         return 0
     for found in imports:
-        await keeper.write(found.key_set, expected_version=found.expected_version, change="import")
+        await keeper.write(
+            found.key_set, expected_version=found.expected_version, change="import", detail=_source(arguments)
+        )
     print("Imported.")
     return 0
+
+
+def _source(arguments: argparse.Namespace) -> str:
+    return "from a file" if arguments.file is not None else "from another broker's Redis"
+
+
+def _refuse_revoked(key_set: KeySet) -> None:
+    """Make sure that no key comes back that was revoked.
+
+    Raises:
+        RevocationError: one would.
+    """
+    if back := sorted({published.key.kid for published in key_set.published()}.intersection(key_set.revoked)):
+        raise RevocationError(f"nothing was imported: {' and '.join(back)} was revoked, and others may have that key")
 
 
 async def _from_file(

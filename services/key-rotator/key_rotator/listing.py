@@ -40,7 +40,8 @@ def rows(key_set: KeySet) -> Iterator[Row]:
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Lay out lines in columns."""
+    """Lay out lines in columns; what is no text for a terminal shows as a question mark."""
+    lines = [["".join(letter if letter.isprintable() else "?" for letter in cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -25,9 +25,13 @@ class Step(StrEnum):
     RETIRE = "retire"  # keys go whose last token has expired
     RESTORE = "restore"  # Redis forgot what we know: write it again
     RESEAL = "reseal"  # the same keys, sealed as is configured now
+    REVOKE = "revoke"  # keys that others may have go at once; only by hand
 
 
-KEYS_NEEDED = {Step.CREATE: 2, Step.RENEW: 2, Step.ROTATE: 1, Step.RETIRE: 0, Step.RESTORE: 0, Step.RESEAL: 0}
+KEYS_NEEDED = {
+    Step.CREATE: 2, Step.RENEW: 2, Step.ROTATE: 1, Step.RETIRE: 0, Step.RESTORE: 0, Step.RESEAL: 0, Step.REVOKE: 2
+}  # fmt: skip
+MOST_REVOKED = 100  # ids of revoked keys that are kept in mind
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def decide(situation: Situation, policy: Policy) -> Step | None:
         return Step.RESTORE
     if stored is None:
         return Step.CREATE
-    if now >= stored.next.signs_until:
+    if now >= stored.next.signs_until or _uses_revoked(stored):
         # keys.json may be cached until its current key's time is over, so no relying party's copy is fresh any more.
         return Step.RENEW
     if now >= rotation_due(stored, policy):
@@ -113,6 +117,30 @@ def carry_out(step: Step, situation: Situation, policy: Policy, keys: Sequence[S
     return replace(stored, version=version_after(stored, now=now), previous=_still_published(stored.previous, now))
 
 
+def without(kids: Collection[str], situation: Situation, policy: Policy, keys: Sequence[SigningKey]) -> KeySet:
+    """Give the stored key set without these keys, gone from keys.json at once; `keys` are two new ones.
+
+    Where the current key goes, the next one signs: relying parties know it already.
+    """
+    stored, now = situation.stored, situation.now
+    if stored is None:
+        raise ValueError("where there are no keys, none can be revoked")
+    current, following = stored.current, stored.next
+    if following.key.kid in kids:
+        following = _upcoming(keys[0], now, policy)
+    if current.key.kid in kids:
+        current = _signing(following, now, policy)
+        following = _upcoming(keys[1], now, policy)
+    return replace(
+        stored,
+        version=version_after(stored, situation.remembered, now=now),
+        current=current,
+        next=following,
+        previous=_others(_still_published(stored.previous, now), kids),
+        revoked=_together(tuple(sorted(kids)), stored.revoked),
+    )
+
+
 def new_key_set(
     situation: Situation,
     policy: Policy,
@@ -140,14 +168,16 @@ def installed(
 ) -> KeySet:
     """Give a set in place of the stored one, whose keys that signed stay published for the sake of their tokens."""
     stored, now = situation.stored, situation.now
+    revoked = () if stored is None else stored.revoked
     newcomers = {key.key.kid for key in (current, following, *previous)}
-    kept = () if stored is None else (key for key in retired(stored, now, policy) if key.key.kid not in newcomers)
+    kept = () if stored is None else _others(retired(stored, now, policy), newcomers.union(revoked))
     return KeySet(
         alg=situation.alg,
         version=version_after(stored, situation.remembered, now=now),
         current=current,
         next=following,
         previous=(*previous, *kept),
+        revoked=revoked,
     )
 
 
@@ -174,19 +204,37 @@ def _was_forgotten(situation: Situation) -> bool:
 
 
 def _restored(situation: Situation, policy: Policy) -> KeySet:
-    """Give what we know with a version above both, and with what signed meanwhile among the retired."""
+    """Give what we know with a version above both, and with what signed meanwhile among the retired.
+
+    Where the other set has revoked what ours signs with, it is the other that is written, and ours that has signed
+    meanwhile.
+    """
     ours, theirs, now = situation.remembered, situation.stored, situation.now
     if ours is None:
         raise ValueError("there is nothing to restore")
+    revoked = _together(ours.revoked, () if theirs is None else theirs.revoked)
+    if theirs is not None and _uses_revoked(replace(ours, revoked=revoked)):
+        ours, theirs = theirs, ours
     known = {key.key.kid for key in ours.published()}
-    signed_meanwhile = (
-        [] if theirs is None else [key for key in retired(theirs, now, policy) if key.key.kid not in known]
-    )
+    signed_meanwhile = () if theirs is None else _others(retired(theirs, now, policy), known)
     return replace(
         ours,
         version=version_after(ours, theirs, now=now),
-        previous=(*signed_meanwhile, *_still_published(ours.previous, now)),
+        previous=_others((*signed_meanwhile, *_still_published(ours.previous, now)), revoked),
+        revoked=revoked,
     )
+
+
+def _uses_revoked(key_set: KeySet) -> bool:
+    return not {key_set.current.key.kid, key_set.next.key.kid}.isdisjoint(key_set.revoked)
+
+
+def _together(kids: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*kids, *more)))[:MOST_REVOKED]
+
+
+def _others(keys: Sequence[PublishedKey], kids: Collection[str]) -> tuple[PublishedKey, ...]:
+    return tuple(key for key in keys if key.key.kid not in kids)
 
 
 def _signing(published: PublishedKey, now: float, policy: Policy) -> PublishedKey:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import structlog
 
 from key_rotator.errors import KeyRotatorError, KeysBusyError, KeysNotReadyError
-from key_rotator.keeper import KeyKeeper
+from key_rotator.keeper import Change, KeyKeeper
 from key_rotator.metrics import Metrics
 from key_rotator.policy import Situation, Step, decide, next_step_due
 from shared_store.errors import KeySetConflict, LockLost, StoreError, StoreUnavailable
@@ -86,7 +86,7 @@ class _Ward:
         situation = await self._keeper.look(self._alg, remembered=self._remembered)
         clock_offset = situation.now - (asked + time.time()) / 2
         if self._decide(situation) is not None:
-            changed = await self._keeper.change(self._alg, self._decide, remembered=self._remembered)
+            changed = await self._keeper.change(self._alg, Change(self._decide, remembered=self._remembered))
             if changed is None:
                 return RACE_PAUSE
             step, key_set = changed

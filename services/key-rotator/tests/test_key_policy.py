@@ -13,6 +13,7 @@ from key_rotator.policy import (
     DAY,
     KEYS_NEEDED,
     LAG,
+    MOST_REVOKED,
     Policy,
     Situation,
     Step,
@@ -21,6 +22,7 @@ from key_rotator.policy import (
     next_may_sign,
     next_step_due,
     rotation_due,
+    without,
 )
 from shared_store.key_sets import KeySet
 from shared_store.signing_keys import SigningKey, generate
@@ -39,6 +41,10 @@ def _do(step: Step, situation: Situation, policy: Policy = POLICY) -> KeySet:
 
 def _first(now: float = NOW) -> KeySet:
     return _do(Step.CREATE, Situation("EdDSA", now, None))
+
+
+def _kids(key_set: KeySet) -> list[str]:
+    return [published.key.kid for published in key_set.published()]
 
 
 def _at(key_set: KeySet | None, now: float, remembered: KeySet | None = None) -> Situation:
@@ -135,6 +141,78 @@ def test_versions_grow_though_nothing_is_remembered_or_the_clock_goes_back() -> 
     assert _do(Step.ROTATE, _at(first, NOW - DAY)).version == first.version + 1
 
 
+def test_revoked_current_key_is_gone_at_once_and_the_next_one_signs() -> None:
+    first = _first()
+    after = without([first.current.key.kid], _at(first, NOW + 5), POLICY, _new_keys(2))
+    assert after.current.key == first.next.key
+    assert after.current.signs_until == NOW + 5 + 1000
+    assert first.current.key.kid not in _kids(after)
+    assert after.revoked == (first.current.key.kid,)
+    assert after.version > first.version
+    assert decide(_at(after, NOW + 6, first), POLICY) is None
+
+
+def test_revoked_next_key_is_replaced_and_the_current_one_goes_on() -> None:
+    first = _first()
+    after = without([first.next.key.kid], _at(first, NOW + 5), POLICY, _new_keys(2))
+    assert after.current == first.current
+    assert first.next.key.kid not in _kids(after)
+    assert after.next.published_since == NOW + 5
+
+
+def test_revoked_retired_key_alone_goes() -> None:
+    second = _do(Step.ROTATE, _at(_first(), NOW + 1000))
+    [old] = second.previous
+    after = without([old.key.kid], _at(second, NOW + 1001), POLICY, _new_keys(2))
+    assert (after.current, after.next, after.previous) == (second.current, second.next, ())
+
+
+def test_when_all_are_revoked_two_new_keys_are_all_that_is_published() -> None:
+    second = _do(Step.ROTATE, _at(_first(), NOW + 1000))
+    new = _new_keys(2)
+    after = without(_kids(second), _at(second, NOW + 1001), POLICY, new)
+    assert _kids(after) == [key.kid for key in new]
+    assert set(after.revoked) == set(_kids(second))
+
+
+def test_revocation_that_a_failover_forgot_is_written_again_and_brings_nothing_back() -> None:
+    first = _first()
+    revoked = without([first.current.key.kid], _at(first, NOW + 5), POLICY, _new_keys(2))
+    forgotten = _at(first, NOW + 6, revoked)
+    assert decide(forgotten, POLICY) is Step.RESTORE
+    restored = _do(Step.RESTORE, forgotten)
+    assert first.current.key.kid not in _kids(restored)
+    assert restored.current == revoked.current
+
+
+def test_of_two_sides_of_a_split_the_one_that_revoked_wins_though_the_other_is_newer() -> None:
+    first = _first()
+    revoked = without([first.current.key.kid], _at(first, NOW + 5), POLICY, _new_keys(2))
+    newer = replace(first, version=revoked.version + 10)
+    split = _at(revoked, NOW + 6, newer)
+    assert decide(split, POLICY) is Step.RESTORE
+    restored = _do(Step.RESTORE, split)
+    assert restored.version > newer.version
+    assert restored.current == revoked.current
+    assert first.current.key.kid not in _kids(restored)
+
+
+def test_set_that_signs_with_a_revoked_key_gets_two_new_ones() -> None:
+    first = _first()
+    bad = replace(first, revoked=(first.next.key.kid, first.current.key.kid))
+    assert decide(_at(bad, NOW), POLICY) is Step.RENEW
+    renewed = _do(Step.RENEW, _at(bad, NOW))
+    assert not set(_kids(renewed)) & set(bad.revoked)
+    assert decide(_at(renewed, NOW), POLICY) is None
+
+
+def test_ids_of_revoked_keys_outlive_rotations_and_are_bounded() -> None:
+    first = replace(_first(), revoked=tuple(f"kid-{n}" for n in range(MOST_REVOKED)))
+    assert _do(Step.ROTATE, _at(first, NOW + 1000)).revoked == first.revoked
+    after = without([first.next.key.kid], _at(first, NOW), POLICY, _new_keys(2))
+    assert after.revoked == (first.next.key.kid, *first.revoked[:-1])
+
+
 class KeysInUse(RuleBasedStateMachine):
     """Rotators that come and go, auth-apis that lag behind, and tokens that must verify as long as they are valid."""
 
@@ -147,6 +225,7 @@ class KeysInUse(RuleBasedStateMachine):
         self.tokens: list[tuple[str, float]] = []  # kid, expiry
         self.versions: list[int] = []
         self.remembered: KeySet | None = None
+        self.revoked: set[str] = set()
         self.look()
 
     @rule()
@@ -167,6 +246,17 @@ class KeysInUse(RuleBasedStateMachine):
     def rotate_by_hand(self) -> None:
         if self.stored is not None and self.now >= next_may_sign(self.stored, self.policy):
             self.write(Step.ROTATE)
+
+    @rule(which=st.sets(st.integers(0, 3), min_size=1))
+    def revoke_by_hand(self, which: set[int]) -> None:
+        self.look()
+        assert self.stored is not None
+        kids = {kid for place, kid in enumerate(_kids(self.stored)) if place in which}
+        situation = Situation("EdDSA", self.now, self.stored, self.remembered)
+        self.stored = without(kids, situation, self.policy, _new_keys(2))
+        self.revoked |= kids
+        self.history.append((self.now, self.stored))
+        self.versions.append(self.stored.version)
 
     @rule()
     def restart_rotator(self) -> None:
@@ -207,8 +297,13 @@ class KeysInUse(RuleBasedStateMachine):
     @invariant()
     def every_valid_token_verifies(self) -> None:
         if self.stored is not None:
-            published = {key.key.kid for key in self.stored.published()}
-            assert published >= {kid for kid, expires in self.tokens if self.now <= expires}
+            valid = {kid for kid, expires in self.tokens if self.now <= expires}
+            assert valid - self.revoked <= set(_kids(self.stored))
+
+    @invariant()
+    def revoked_keys_never_come_back(self) -> None:
+        if self.stored is not None:
+            assert self.revoked.isdisjoint(_kids(self.stored))
 
     @invariant()
     def key_ids_are_unique_and_versions_grow(self) -> None:

@@ -67,6 +67,7 @@ def _keeper(store: Store, *, maker: KeyMaker | None = None, secrets: tuple[str, 
         locks=Locks(store, Notices(store)),
         maker=maker or KeyMaker(rsa_bits=2048),
         policy=POLICY,
+        actor="test",
     )
 
 
