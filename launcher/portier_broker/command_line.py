@@ -20,7 +20,7 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for: at most one of `check`, `import_keys`, `export_keys` and `demo`; none means run."""
+    """What was asked for: at most one of `check`, the three about keys, and `demo`; none means run."""
 
     config: str | None = None
     ready_file: Path | None = None
@@ -29,19 +29,29 @@ class Options:
     dry_run: bool = False
     export_keys: str | None = None
     force: bool = False
+    migrate_from: str | None = None
     demo: Demo | None = None
+
+    @property
+    def is_about_keys(self) -> bool:
+        """Whether signing keys are to be taken over, imported or exported, instead of running."""
+        return any(asked is not None for asked in (self.import_keys, self.export_keys, self.migrate_from))
 
 
 def parse(argv: Sequence[str]) -> Options:
     """Read the arguments; ends the process for --help, --version and mistakes, as argparse does."""
-    return _parse_demo(argv[1:]) if argv[:1] == ["demo"] else _parse_main(argv)
+    commands = {"demo": _parse_demo, "migrate": _parse_migrate}
+    if argv and argv[0] in commands:
+        return commands[argv[0]](argv[1:])
+    return _parse_main(argv)
 
 
 def _parse_main(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="portier-broker",
         description="Run the broker: auth-api, mailer, key-rotator, and an embedded Valkey where no Redis is named.",
-        epilog="`portier-broker demo` adds a development inbox and a demo site; see `portier-broker demo --help`.",
+        epilog="`portier-broker demo` adds a development inbox and a demo site; `portier-broker migrate` takes over "
+        "the signing keys of a Rust Portier Broker. Each has a --help of its own.",
     )
     parser.add_argument("--version", action="version", version=f"Portier Broker {version('portier-broker')}")
     _add_common(parser)
@@ -86,6 +96,20 @@ def _parse_demo(argv: Sequence[str]) -> Options:
             site_port=options.site_port,
         ),
     )
+
+
+def _parse_migrate(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="portier-broker migrate",
+        description="Take over the signing keys of a Rust Portier Broker, with their key ids and expiries, from its "
+        "Redis while it goes on running. That Redis is only read. See docs/migrating.md.",
+    )
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with this broker's settings")
+    parser.add_argument(
+        "--from", dest="migrate_from", required=True, metavar="URL", help="the other broker's redis_url"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be taken over and write nothing")
+    return Options(**vars(parser.parse_args(argv)))
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

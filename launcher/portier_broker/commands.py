@@ -24,7 +24,7 @@ async def check(options: Options, loaded: Loaded[LauncherSettings], *, commands:
     return worst
 
 
-async def import_or_export_keys(
+async def change_or_export_keys(
     options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS
 ) -> int:
     """Call the key-rotator's command against the store that the broker would use; its exit code."""
@@ -41,8 +41,11 @@ async def import_or_export_keys(
 
 
 def _keys_arguments(options: Options) -> list[str]:
+    dry_run = ["--dry-run"] * options.dry_run
+    if options.migrate_from is not None:
+        return ["import", "--from-redis", options.migrate_from, *dry_run]
     if options.import_keys is not None:
-        return ["import", options.import_keys, *(["--dry-run"] * options.dry_run)]
+        return ["import", options.import_keys, *dry_run]
     return ["export", str(options.export_keys), *(["--force"] * options.force)]
 
 

@@ -22,6 +22,8 @@ ANY_PORTS = Demo(open_browser=False, broker_port=0, inbox_port=0, inbox_smtp_por
         (["--import-keys", "f", "--dry-run"], Options(import_keys="f", dry_run=True)),
         (["--export-keys", "f", "--force", "c"], Options(config="c", export_keys="f", force=True)),
         (["--check", "--ready-file", "r"], Options(check=True, ready_file=Path("r"))),
+        (["migrate", "--from", "redis://old", "c.toml"], Options(config="c.toml", migrate_from="redis://old")),
+        (["migrate", "--from", "old", "--dry-run"], Options(migrate_from="old", dry_run=True)),
     ],
 )
 def test_arguments_of_the_old_broker_and_ours_are_read(arguments: list[str], options: Options) -> None:
@@ -45,6 +47,9 @@ def test_demo_has_its_usual_ports_unless_told_otherwise() -> None:
         ["a", "b"],
         ["demo", "--site-port", "70000"],
         ["demo", "--check"],
+        ["migrate"],
+        ["migrate", "--from"],
+        ["migrate", "--from", "a", "--force"],
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

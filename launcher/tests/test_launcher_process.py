@@ -189,6 +189,19 @@ async def test_keys_commands_reach_the_embedded_store_whether_or_not_the_broker_
     assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
 
 
+async def test_migrate_hands_on_to_the_key_rotator_with_the_store_that_the_broker_would_use(
+    start: Start, tmp_path: Path
+) -> None:
+    launcher = start(
+        "migrate", "--from", "redis://old", "--dry-run", ready_file=False, BROKER_STATE_DIR=str(tmp_path / "state")
+    )
+    code, _, err = launcher.finish()
+    assert code == 0, err
+    told = launcher.started("key-rotator")
+    assert told["arguments"] == ["import", "--from-redis", "redis://old", "--dry-run"]
+    assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
+
+
 async def test_second_launcher_on_a_state_directory_is_told_so_and_ends(start: Start, tmp_path: Path) -> None:
     demo = (*DEMO, "--inbox-smtp-port", "0")
     first = start(*demo, BROKER_STATE_DIR=str(tmp_path / "state"))
