@@ -123,6 +123,7 @@ class Watcher:
         self.now[key_set.alg] = key_set
 
 
+@pytest.mark.setting("keys_ttl")
 async def test_rotators_killed_at_random_never_leave_a_token_that_does_not_verify(
     valkey_url: str, valkey_store: Store, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ async def test_rotators_killed_at_random_never_leave_a_token_that_does_not_verif
     assert not any(rotator.has_told("keys_not_looked_after") for rotator in rotators)
 
 
+@pytest.mark.setting("generate_rsa_command")
 async def test_rotator_stopped_in_the_middle_of_a_rotation_writes_nothing_when_it_goes_on(
     valkey_url: str, valkey_store: Store, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_without_redis_it_stays_up_says_why_and_stops_when_asked(tmp_path: Path)
         assert rotator.process.wait(SIGTERM_BOUND) == 0
 
 
+@pytest.mark.setting("keytext")
 def test_with_manual_keys_it_stands_idle_and_is_ready(tmp_path: Path) -> None:
     port = free_port()
     rotator = RotatorProcess(

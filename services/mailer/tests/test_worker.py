@@ -135,6 +135,7 @@ async def test_transient_failure_is_tried_again_with_the_same_message_id(
     await nothing_is_left(valkey_store)
 
 
+@pytest.mark.setting("send_email_timeout")
 async def test_mail_that_cannot_be_in_time_is_buried_and_never_sent_late(
     valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +235,7 @@ async def test_hand_of_a_dead_worker_is_taken_over(valkey_store: Store, smtp: Sm
     await nothing_is_left(valkey_store)
 
 
+@pytest.mark.setting("mail_queue_shards", "mail_concurrency")
 async def test_no_more_than_the_concurrency_is_in_hand_over_all_queues(
     valkey_store: Store, smtp: SmtpServer, start: Start
 ) -> None:

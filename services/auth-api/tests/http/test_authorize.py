@@ -31,6 +31,7 @@ async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker: Bro
     assert "taking longer" not in answer.text
 
 
+@pytest.mark.setting("mail_wait")
 async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late(make_broker: MakeBroker) -> None:
     async with make_broker(mail_wait="0") as broker:
         broker.postbox.outcome = None
@@ -128,6 +129,7 @@ async def test_response_errors_false_keeps_errors_here(broker: Broker) -> None:
     assert SITE not in answer.headers["content-security-policy"]
 
 
+@pytest.mark.setting("allowed_origins")
 async def test_origin_that_is_not_allowed_is_never_sent_anything(make_broker: MakeBroker) -> None:
     async with make_broker(allowed_origins="https://other.example") as broker:
         answer = await broker.authorize(scope="email", response_mode="query")
@@ -153,6 +155,7 @@ async def test_doubled_parameter_is_refused(broker: Broker, authorization_reques
     assert parse_qs(urlsplit(answer.headers["location"]).query)["error"] == ["invalid_request"]
 
 
+@pytest.mark.setting("limits")
 async def test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address(make_broker: MakeBroker) -> None:
     async with make_broker(limits="ip:email:2/15m") as broker:
         assert (await broker.authorize()).status_code == 200

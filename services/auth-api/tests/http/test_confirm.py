@@ -102,6 +102,7 @@ async def test_wrong_code_can_be_mended_until_the_guesses_are_used_up(broker: Br
     assert (await broker.confirm(session, code)).status_code == 400
 
 
+@pytest.mark.setting("wrong_codes_per_address")
 async def test_wrong_guesses_across_logins_stop_new_logins_for_the_address_from_any_network(
     make_broker: MakeBroker,
 ) -> None:
@@ -171,6 +172,7 @@ async def test_post_without_proof_of_the_device_consumes_nothing(broker: Broker)
     assert "id_token" in own.text
 
 
+@pytest.mark.setting("device_cookie_ttl")
 async def test_without_cookies_by_configuration_the_form_field_alone_counts(make_broker: MakeBroker) -> None:
     async with make_broker(device_cookie_ttl="-1") as broker:
         session, code = await broker.begin()
@@ -196,6 +198,7 @@ async def test_cookie_on_https_is_bound_to_host(make_broker: MakeBroker) -> None
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
+@pytest.mark.setting("resend_delay")
 async def test_resend_mails_the_same_code_after_the_delay_to_the_same_browser_alone(make_broker: MakeBroker) -> None:
     async with make_broker(resend_delay="0") as broker:
         session, code = await broker.begin()

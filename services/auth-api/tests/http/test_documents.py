@@ -72,6 +72,7 @@ async def test_every_answer_has_the_headers_of_safety(broker: Broker, path: str)
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
+@pytest.mark.setting("cors_ttl")
 async def test_cors_on_auth_follows_the_setting(make_broker: MakeBroker) -> None:
     async with make_broker(cors_ttl="60", allowed_origins="https://site.example") as broker:
         allowed = await broker.browser.get("/auth", headers={"origin": "https://site.example"})

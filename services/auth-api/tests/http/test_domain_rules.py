@@ -98,6 +98,7 @@ async def reasons(broker: Broker) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
+@pytest.mark.setting("allowed_domains", "blocked_domains", "verify_with_resolver")
 async def test_lists_are_looked_at_in_the_contracts_order(make_broker: MakeBroker, dns_server: DnsServer) -> None:
     async with make_broker(
         allowed_domains="null.example,BJÖRN.example",
@@ -113,6 +114,7 @@ async def test_lists_are_looked_at_in_the_contracts_order(make_broker: MakeBroke
         assert await reasons(broker) == {"blocked": 1, "no_servers": 1}
 
 
+@pytest.mark.setting("allowed_domains_only")
 async def test_allowed_only_refuses_everybody_else(make_broker: MakeBroker) -> None:
     async with make_broker(allowed_domains="good.example", allowed_domains_only="true") as broker:
         assert await refusal(broker, "good.example") == ""
@@ -163,6 +165,7 @@ async def test_each_verdict_of_dns_is_told_and_counted(make_broker: MakeBroker, 
 
 
 @pytest.mark.parametrize("domain", ["inside.example", "private.example", "loopback.example", "dangling.example"])
+@pytest.mark.setting("verify_public_ip")
 async def test_private_servers_are_enough_where_public_ones_are_not_asked_for(
     make_broker: MakeBroker, dns_server: DnsServer, domain: str
 ) -> None:

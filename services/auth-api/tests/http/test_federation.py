@@ -322,6 +322,7 @@ async def test_ed25519_is_asked_for_and_expected_where_the_provider_can(
         assert "id_token" in query_of((await answer_with(broker, url, provider.token(url, ED_KEY))).headers["location"])
 
 
+@pytest.mark.setting("google_client_id")
 async def test_google_knows_an_address_in_its_own_form(make_broker: MakeBroker, internet: Internet) -> None:
     google = internet.provider("accounts.google.com", response_modes_supported=["query", "fragment", "form_post"])
     async with make_broker(http=internet.http(), google_client_id="client.apps.example") as broker:
@@ -348,6 +349,7 @@ async def test_google_without_client_id_or_elsewhere_is_not_used(make_broker: Ma
     assert internet.asked("accounts.google.com") == 0
 
 
+@pytest.mark.setting("domain_overrides")
 async def test_overrides_win_over_webfinger_and_google(make_broker: MakeBroker, internet: Internet) -> None:
     internet.mail_domain(DOMAIN, "https://elsewhere.mail.example")
     internet.provider(IDP)
@@ -406,6 +408,7 @@ async def test_any_fault_of_discovery_means_a_mail_and_with_prompt_none_an_error
     assert provider.host == IDP
 
 
+@pytest.mark.setting("uncounted_emails")
 async def test_uncounted_address_leaves_no_trace_in_the_metrics_of_success(
     make_broker: MakeBroker, internet: Internet, provider: _Provider
 ) -> None:

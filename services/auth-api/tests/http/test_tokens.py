@@ -127,6 +127,7 @@ async def test_browsers_apps_may_call_the_token_endpoint(broker: Broker) -> None
     assert preflight.headers["access-control-allow-headers"] == "authorization, content-type"
 
 
+@pytest.mark.setting("signing_algs")
 async def test_eddsa_signs_when_configured_and_asked_for(make_broker: MakeBroker, verified: Verified) -> None:
     async with make_broker(signing_algs="RS256,EdDSA") as broker:
         code = await code_of(broker, id_token_signing_alg="EdDSA")
