@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jwt
+import pytest
 
 from shared_store.key_sets import KeySet, KeySets
 from shared_store.sealing import Sealer
