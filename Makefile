@@ -35,10 +35,23 @@ install: .venv/.installed  ## Install the four commands into .venv/bin
 .PHONY: install-dev
 install-dev: .venv/.installed-dev  ## The same with everything that tests and checks need
 
+CLIENTS := tests/clients/node
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
+	npm --prefix $(CLIENTS) ci --silent
+	@touch $@
+
+.PHONY: install-clients
+install-clients: $(CLIENTS)/node_modules/.package-lock.json  ## The npm packages that tests/clients log in with
+
+# Debian's packages $(2), unless the programs $(1) are all there.
+DEBIAN = [ "$$(command -v $(1) | wc -l)" = $(words $(1)) ] || { apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); }
+
 .PHONY: system-packages
-system-packages:  ## Install what tests need from Debian's packages (as root): Redis 7, Chromium
-	@command -v redis-server chromium >/dev/null && [ "$$(command -v redis-server chromium | wc -l)" = 2 ] || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server chromium; }
+system-packages:  ## Install what tests need from Debian's packages (as root): Redis 7, Chromium, Node.js
+	@$(call DEBIAN,redis-server chromium,redis-server chromium)
+	@$(call DEBIAN,node npm,nodejs npm)
 
 # --- run -------------------------------------------------------------------------------------------------------
 
@@ -53,7 +66,7 @@ $(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_R
 # --- test ------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: install-dev  ## Every test that needs no container engine
+test: install-dev install-clients  ## Every test that needs no container engine
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 # A script whose `up` starts an engine and prints what the shell needs to find it.

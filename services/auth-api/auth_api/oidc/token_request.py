@@ -140,7 +140,8 @@ def _basic_user(header: str) -> str | None:
     if scheme.lower() != "basic":
         return None
     try:
-        credentials = b64decode(encoded.strip(), validate=True).decode()
+        # A client_id is ASCII, so that whatever encoding the secret has, it can be told from it.
+        credentials = b64decode(encoded.strip(), validate=True).decode("latin-1")
     except ValueError as error:
         raise OAuthError("invalid_request", "the Authorization header cannot be decoded") from error
     if ":" not in credentials:

@@ -18,6 +18,8 @@ MAX_ACCEPT = 2_000  # characters
 
 Params = list[tuple[str, str]]
 FORM = "application/x-www-form-urlencoded"
+# Portier's clients redeem codes with a form that their `fetch` calls text; some programs do not call it anything.
+_FORMS = (FORM, "text/plain", "")
 
 
 class TooLargeError(OAuthError):
@@ -43,7 +45,7 @@ async def form(request: Request) -> Params:
         OAuthError: it is something else than a form, too long, or not UTF-8.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != FORM:
+    if media_type not in _FORMS:
         raise OAuthError("invalid_request", f"the body must be a form ({FORM})")
     return _decode(await body(request))
 
