@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service_kit import systemd
+from service_kit.errors import ServiceKitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,10 @@ async def _outcome(work: asyncio.Future[None], drain: float) -> int:
         log.error("service_cancelled")
         return 1
     if (failure := work.exception()) is not None:
-        log.error("service_failed", exc_info=failure)
+        if isinstance(failure, ServiceKitError):  # raised on purpose: its message says all there is to say
+            log.error("service_failed", error=str(failure))
+        else:
+            log.error("service_failed", exc_info=failure)
         return 1
     log.info("stopped")
     return 0

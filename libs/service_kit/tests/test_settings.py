@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from service_kit.settings.groups import Findings
+
     Write = Callable[..., Path]
 
 
@@ -337,6 +339,30 @@ def test_value_from_a_file_loses_its_last_line_end(write: Write) -> None:
 def test_value_and_file_for_it_are_refused_together() -> None:
     environ = {**MAIL, "BROKER_FROM_NAME": "x", "BROKER_FROM_NAME_FILE": "y"}
     assert "keep one of the two" in problems_of(MailerSettings, environ)["from_name"]
+
+
+def test_proxies_are_addresses_or_networks_whatever_their_host_bits() -> None:
+    environ = {"BROKER_TRUSTED_PROXIES": "10.1.2.3/8, ::ffff:192.0.2.0/120 ::1"}
+    assert api(environ).settings.trusted_proxies == tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.0/24", "::1")))
+    for text in ("proxy.example", "10.0.0.0/33", "10.0.0.1:80", "\ud800"):
+        problem = problems_of(ApiSettings, {**API, "BROKER_TRUSTED_PROXIES": text})["trusted_proxies"]
+        assert "not an IP address or network" in problem
+
+
+class Picky(HttpSettings):
+    def unusable(self) -> Findings:
+        yield from super().unusable()
+        if self.csp == "nonsense":
+            yield "csp", "is no policy"
+
+
+def test_value_that_only_its_service_finds_unusable_is_told_with_its_source() -> None:
+    environ = {"BROKER_PUBLIC_URL": "http://a.example", "BROKER_CSP": "nonsense"}
+    with pytest.raises(ConfigurationError) as caught:
+        load(Picky, service=AUTH_API, environ=environ)
+    assert "csp (environment BROKER_CSP): is no policy" in str(caught.value)
+    assert "is plain http" in str(caught.value)  # the warnings come along
+    assert load(Picky, service=AUTH_API, environ={**environ, "BROKER_CSP": "x"}).settings.csp == "x"
 
 
 @pytest.mark.parametrize(

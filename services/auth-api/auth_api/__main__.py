@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
     """Serve until asked to stop."""
     settings = loaded.settings
-    for warning in loaded.warnings:
-        log.warning("configuration", warning=warning)
     listener = open_listener(settings.listen_ip, settings.listen_port)
     async with build(settings) as service:
         port = InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop)

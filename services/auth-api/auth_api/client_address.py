@@ -1,9 +1,7 @@
 """Who is asking: the client's IP address behind the operator's own proxies."""
 
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-
-from auth_api.errors import InvalidProxyError
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 ClientAddress = IPv4Address | IPv6Address
 ProxyNetwork = IPv4Network | IPv6Network
@@ -11,7 +9,6 @@ ProxyNetwork = IPv4Network | IPv6Network
 MAX_FORWARDED_LENGTH = 8192
 
 _LOOPBACK = IPv4Address("127.0.0.1")
-_MAPPED = IPv6Network("::ffff:0:0/96")
 _LONGEST_ADDRESS = 45
 
 
@@ -31,25 +28,6 @@ def client_address(
         if not _is_trusted(client, trusted_proxies):
             break
     return client
-
-
-def parse_trusted_proxies(texts: Iterable[str]) -> tuple[ProxyNetwork, ...]:
-    """Read the addresses and networks of the operator's proxies.
-
-    Raises:
-        InvalidProxyError: one is neither.
-    """
-    return tuple(_parse_network(text) for text in texts)
-
-
-def _parse_network(text: str) -> ProxyNetwork:
-    try:
-        network = ip_network(text.strip(), strict=False)
-    except ValueError as error:
-        raise InvalidProxyError(f"{text!r} is neither an IP address nor a network such as 10.0.0.0/8") from error
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
-    return network
 
 
 def _parse_forwarded_for(lines: Sequence[str]) -> list[ClientAddress]:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from auth_api import parts
+from auth_api.addresses import parse_address
 from auth_api.app import create_app
 from auth_api.discovery.cache import AnswerCache
 from auth_api.discovery.flights import Flights
@@ -67,24 +68,19 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
     """Put the service together and keep its background tasks running while the block runs.
 
     `http` is how other servers are asked, where that is to be otherwise than in service.
-
-    Raises:
-        ManualKeysError: keyfiles or keytext can't be used.
-        InvalidLimitError: a limit can't be read.
-        InvalidDomainError: a domain of the domain rules or overrides is none.
     """
     registry = CollectorRegistry()
-    metrics = Metrics(registry, uncounted=settings.uncounted_emails)
+    metrics = Metrics(registry, uncounted=[str(parse_address(text)) for text in settings.uncounted_emails])
     pages = Pages(data_dir=settings.data_dir)
     attempts = Attempts(
         parse_limits(settings.limits), settings.wrong_codes_per_address, settings.wrong_codes_per_network
     )
-    manual = parts.configured_keys(settings)
     async with Store(settings.redis_url.get_secret_value(), parts.connection_options(settings)) as store:
         notices = Notices(store)
         queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
         results = MailResults(store, notices)
         sealer = Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])
+        manual = settings.configured_keys.by_alg or None
         keyring = Keyring(store, KeySets(sealer), notices, algs=settings.signing_algs, manual=manual)
         async with (
             http or SafeHttp(development=settings.development) as opened,

@@ -5,14 +5,12 @@ AuthApiError
   InvalidAddressError       a text is no e-mail address; `problem` says why
   InvalidOriginError        a text is no origin, or no redirect_uri, of a relying party
   InvalidLimitError         a rate limit of the configuration cannot be read
-  InvalidProxyError         a trusted proxy of the configuration cannot be read
   CorruptRecordError        something stored earlier cannot be read back
   ProviderTokenError        an identity provider's ID token is not to be believed
   DiscoveryError            what is to be asked of another server can't be had, or not be used
     HostError               it can't be reached at all
     StatusError             it answers with an HTTP status other than success
   ListenError               the address to listen on can't be had
-  ManualKeysError           keyfiles and keytext can't be used
   NoSigningKeyError         there is nothing to sign with yet
   TooManyAttemptsError      a rate limit is exceeded
   LoginGoneError            a login is unknown, expired or over
@@ -23,6 +21,8 @@ AuthApiError
 import math
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from service_kit.errors import ServiceKitError
 
 if TYPE_CHECKING:
     from auth_api.oidc.responses import ReturnAddress
@@ -66,10 +66,6 @@ class InvalidLimitError(AuthApiError):
     """A rate limit of the configuration cannot be read; the message quotes it and says what is wrong."""
 
 
-class InvalidProxyError(AuthApiError):
-    """A trusted proxy of the configuration is neither an IP address nor a network."""
-
-
 class CorruptRecordError(AuthApiError):
     """A record read back is not one that this version wrote."""
 
@@ -94,12 +90,8 @@ class StatusError(DiscoveryError):
         self.status = status
 
 
-class ListenError(AuthApiError):
-    """The address to listen on can't be had; the message names the settings."""
-
-
-class ManualKeysError(AuthApiError):
-    """The configured keys can't be used; the message says which setting to mend."""
+class ListenError(AuthApiError, ServiceKitError):
+    """The address to listen on can't be had; the message names the settings. Told on one line at start."""
 
 
 class NoSigningKeyError(AuthApiError):

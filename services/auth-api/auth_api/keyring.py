@@ -7,7 +7,7 @@ an older version.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -36,7 +36,7 @@ class Keyring:
         notices: Notices,
         *,
         algs: Sequence[SigningAlg],
-        manual: dict[SigningAlg, tuple[SigningKey, ...]] | None = None,
+        manual: Mapping[SigningAlg, tuple[SigningKey, ...]] | None = None,
     ) -> None:
         self._store = store
         self._key_sets = key_sets

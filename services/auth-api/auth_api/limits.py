@@ -17,13 +17,6 @@ LimitKey = Literal["ip", "email", "domain", "origin"]
 
 # In the order in which their values make up a counter's name.
 LIMIT_KEYS: tuple[LimitKey, ...] = get_args(LimitKey)
-DEFAULT_LIMITS = (
-    "ip:50/s",
-    "ip:extend_window:100/5s",
-    "ip:email:30/h",
-    "ip:email:decr_complete:5/15m",
-    "ip:email:origin:decr_complete:2/15m",
-)
 MAX_COUNT = 1_000_000_000
 MAX_WINDOW_SECONDS = 366 * 86_400
 
@@ -63,15 +56,6 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
         InvalidLimitError: one cannot be read.
     """
     return tuple(dict.fromkeys(parse_limit(text) for text in texts))
-
-
-def parse_limit_per_email(text: str) -> Limit:
-    """Read the deprecated `limit_per_email`: `5/min` is the limit `email:5/min`.
-
-    Raises:
-        InvalidLimitError: it cannot be read.
-    """
-    return parse_limit(f"email:{text.strip()}")
 
 
 def parse_limit(text: str) -> Limit:

@@ -1,7 +1,6 @@
 """From the service's settings to what its parts take; `composition` puts the parts together."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 
@@ -10,19 +9,16 @@ from auth_api.discovery.cache import AnswerCache
 from auth_api.discovery.providers import DiscoverySettings
 from auth_api.discovery.webfinger import Link as UsableLink
 from auth_api.discovery.webfinger import usable_links
-from auth_api.errors import ManualKeysError
 from auth_api.login.domain_rules import DomainRules
 from auth_api.login.logins import LoginSettings
 from auth_api.mail_servers import MailServers
 from auth_api.metrics import Metrics
 from auth_api.oidc.discovery_document import discovery_document
-from auth_api.oidc.keys import manual_keys
 from auth_api.pages import Locale
 from auth_api.routes.requests import LoginCookie
 from auth_api.settings import SERVICE, Settings
 from service_kit.settings import Link
 from shared_store.connection import ConnectionOptions
-from shared_store.signing_keys import SigningAlg, SigningKey, UnreadableBlock, parse_pem
 
 log = structlog.get_logger(__name__)
 
@@ -70,11 +66,7 @@ def login_settings(settings: Settings) -> LoginSettings:
 
 
 def discovery_settings(settings: Settings) -> DiscoverySettings:
-    """Say how identity providers are found.
-
-    Raises:
-        InvalidDomainError: an overridden domain is none.
-    """
+    """Say how identity providers are found."""
     return DiscoverySettings(
         public_url=settings.public_url,
         google_client_id=settings.google_client_id,
@@ -100,11 +92,7 @@ def _usable_links(domain: str, links: Sequence[Link], settings: Settings) -> lis
 
 
 def domain_rules(settings: Settings, answers: AnswerCache, metrics: Metrics) -> DomainRules:
-    """Say which mail domains may log in.
-
-    Raises:
-        InvalidDomainError: an allowed or blocked domain is none.
-    """
+    """Say which mail domains may log in."""
     resolver = settings.verify_with_resolver
     return DomainRules(
         allowed=[normalize_domain(domain) for domain in settings.allowed_domains],
@@ -116,32 +104,3 @@ def domain_rules(settings: Settings, answers: AnswerCache, metrics: Metrics) -> 
         answers=answers,
         metrics=metrics,
     )
-
-
-def configured_keys(settings: Settings) -> dict[SigningAlg, tuple[SigningKey, ...]] | None:
-    """Read the configured keys, None where there are none configured: then key-rotator's are used."""
-    texts = {f"keyfiles: {name}": _read(name) for name in settings.keyfiles}
-    if settings.keytext is not None:
-        texts["keytext"] = settings.keytext.get_secret_value()
-    if not texts:
-        return None
-    keys: list[SigningKey] = []
-    for source, text in texts.items():
-        for block in parse_pem(text):
-            if isinstance(block, UnreadableBlock):
-                log.warning("key_not_readable", source=source, block=block.position, reason=block.reason)
-            else:
-                keys.append(block)
-    by_alg = manual_keys(keys)
-    for alg in settings.signing_algs:
-        if alg not in by_alg:
-            raise ManualKeysError(f"keyfiles and keytext hold no {alg} key: add one, or take {alg} out of signing_algs")
-    return by_alg
-
-
-def _read(name: str) -> str:
-    try:
-        return Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        log.warning("keyfile_not_readable", file=name, error=str(error))
-        return ""

@@ -1,13 +1,12 @@
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auth_api.client_address import client_address, parse_trusted_proxies
-from auth_api.errors import InvalidProxyError
+from auth_api.client_address import client_address
 
-TRUSTED = parse_trusted_proxies(["127.0.0.0/8", "::1", "10.0.0.0/8", "2001:db8::/32"])
+TRUSTED = tuple(map(ip_network, ("127.0.0.0/8", "::1", "10.0.0.0/8", "2001:db8::/32")))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_nobody_is_believed_without_trusted_proxies(peer: str, forwarded_for: li
 @settings(deadline=None)
 @given(ADDRESSES, st.lists(ADDRESSES), st.lists(ADDRESSES, max_size=3))
 def test_what_a_client_sends_itself_changes_nothing(seen: str, sent: list[str], more: list[str]) -> None:
-    proxies = parse_trusted_proxies(["192.0.2.1"])
+    proxies = (ip_network("192.0.2.1"),)
     honest = client_address("192.0.2.1", [seen], proxies)
     if honest != ip_address("192.0.2.1"):
         assert client_address("192.0.2.1", [*more, ",".join([*sent, seen])], proxies) == honest
@@ -77,11 +76,3 @@ def test_splitting_the_header_into_lines_changes_nothing(peer: str, entries: lis
     cut = data.draw(st.integers(0, len(entries) - 1))
     lines = [", ".join(part) for part in (entries[:cut], entries[cut:]) if part]
     assert client_address(peer, lines, TRUSTED) == client_address(peer, [", ".join(entries)], TRUSTED)
-
-
-def test_proxies_are_addresses_or_networks() -> None:
-    networks = parse_trusted_proxies([" 10.1.2.3/8", "::ffff:192.0.2.0/120", "::1"])
-    assert [str(network) for network in networks] == ["10.0.0.0/8", "192.0.2.0/24", "::1/128"]
-    for text in ("", "proxy.example", "10.0.0.0/33", "10.0.0.0/8,::1", "\ud800"):
-        with pytest.raises(InvalidProxyError):
-            parse_trusted_proxies([text])

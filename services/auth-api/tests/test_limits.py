@@ -7,16 +7,15 @@ from hypothesis import strategies as st
 from auth_api.addresses import parse_address
 from auth_api.errors import InvalidLimitError
 from auth_api.limits import (
-    DEFAULT_LIMITS,
     LIMIT_KEYS,
     Limit,
     LimitKey,
     limit_key_values,
     parse_limit,
-    parse_limit_per_email,
     parse_limits,
 )
 from auth_api.oidc.origins import parse_origin
+from service_kit.settings import DEFAULT_LIMITS
 
 ADDRESS = parse_address("Foo@Example.com")
 ORIGIN = parse_origin("https://rp.example:8443")
@@ -83,10 +82,6 @@ def test_errors_are_told_apart(text: str, problem: str) -> None:
 
 def test_the_defaults_are_readable_and_all_different() -> None:
     assert len({limit.id for limit in parse_limits(DEFAULT_LIMITS)}) == 5
-
-
-def test_legacy_limit_per_email_is_one_limit_on_the_address() -> None:
-    assert parse_limit_per_email("5/min") == parse_limit("email:5/min")
 
 
 def test_ids_follow_content_and_not_position_or_spelling() -> None:

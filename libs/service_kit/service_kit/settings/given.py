@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service_kit.errors import Problem
+from service_kit.errors import ConfigurationError, Problem
 from service_kit.settings.catalogue import Form, catalogue
 
 if TYPE_CHECKING:
@@ -68,6 +68,15 @@ class Findings:
     def warn(self, message: str) -> None:
         """Something the operator should mend, though it works."""
         self.warnings.append(message)
+
+    def raise_problems(self) -> None:
+        """Go no further where there is a problem.
+
+        Raises:
+            ConfigurationError: with all of them.
+        """
+        if self.problems:
+            raise ConfigurationError(self.problems, self.warnings) from None
 
 
 def from_text(setting: Setting, text: str) -> object:

@@ -1,7 +1,8 @@
 """Every setting, declared once: its name, type, default and help, in groups that services put together.
 
 A service's own class is `class Settings(CommonSettings, KeySettings)`. What must fit together across settings is said
-in `disagreements`; what is allowed but unwise in `cautions`.
+in `disagreements`; what has the right form and yet can't be used, in `unusable`; what is allowed but unwise, in
+`cautions`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class SettingsGroup(BaseModel):
     @classmethod
     def disagreements(cls, given: Given) -> Findings:  # noqa: ARG003 - the end of the chain of super() calls
         """Pairs of setting and message for settings that do not fit together; unset ones may be missing."""
+        yield from ()
+
+    def unusable(self) -> Findings:
+        """Pairs of setting and message for values whose form is right and that still can't be used: a service's own."""
         yield from ()
 
     def cautions(self) -> Findings:
@@ -139,7 +144,7 @@ class LoginSettings(SettingsGroup):
     verify_with_resolver: t.Resolver | None = Field(None, description="DNS server that mail domains are looked up with")
     verify_public_ip: t.Switch = Field(True, description="Such a domain must have a mail server on a public address")
     auth_code_ttl: t.Lifetime = Field(600, description="Seconds a relying party may take to redeem a code")
-    cache_ttl: t.Lifetime = Field(3600, description="Least seconds a fetched document is kept")
+    cache_ttl: t.MaxAge = Field(3600, description="Least seconds a fetched document is kept")
     discovery_timeout: t.Timeout = Field(5, description="Seconds for all of discovery; then a mail is sent instead")
     webfinger_timeout: t.Timeout = Field(5, description="Seconds for a WebFinger request")
     oidc_config_timeout: t.Timeout = Field(5, description="Seconds for an identity provider's configuration")

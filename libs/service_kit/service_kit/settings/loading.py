@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from service_kit.errors import ConfigurationError
 from service_kit.settings.catalogue import INTERNAL_PORTS, catalogue
 from service_kit.settings.environment import read_platform, read_variables
 from service_kit.settings.given import Findings, Given
@@ -74,8 +73,11 @@ def load(
     values = _resolve({name: given[name] for name in given if name in mine}, findings)
     sources = dict.fromkeys(mine, DEFAULT) | {name: value.source for name, value in given.items()}
     settings = _validate(settings_class, values, sources, findings)
+    for name, message in settings.unusable():
+        findings.problem(name, sources[name], message)
     for name, message in settings.cautions():
         findings.warn(f"{name} ({sources[name]}) {message}")
+    findings.raise_problems()
     return Loaded(settings, sources, tuple(findings.warnings))
 
 
@@ -114,8 +116,7 @@ def _validate(settings_class: type[S], values: dict[str, object], sources: Mappi
         for details in error.errors(include_url=False, include_input=False):
             if details["loc"] and details["loc"][0] not in told:  # those of no place are the disagreements
                 _add_problem(details, sources, findings)
-    if findings.problems:
-        raise ConfigurationError(findings.problems, findings.warnings) from None
+    findings.raise_problems()
     return settings
 
 

@@ -74,14 +74,19 @@ def _ip_literal(text: str) -> str:
         raise ValueError("is not an IP address") from None
 
 
+_MAPPED = IPv6Network("::ffff:0:0/96")  # an IPv4 client of an IPv6 socket counts as an IPv4 client
+
+
 def _network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     try:
-        return ip_network(str(value))
-    except ValueError as error:
-        bits = "; its host bits must be zero" if "host bits" in str(error) else ""
-        raise ValueError(f"is not an IP address or network{bits}") from None
+        network = ip_network(str(value), strict=False)  # 10.1.2.3/8 means 10.0.0.0/8, as it always did
+    except ValueError:
+        raise ValueError("is not an IP address or network") from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def _host_port(value: object, default_port: int | None) -> HostPort:
