@@ -110,6 +110,10 @@ format: install-dev  ## Rewrite the source in the project's format
 bench: install-dev  ## Measure whole logins against real processes, with an instant and a 50 ms mail server
 	$(BIN)/python bench/logins.py $(ARGS)
 
+.PHONY: bench-redis
+bench-redis: install-dev  ## Measure what logins cost Redis, and how their keys spread over a Cluster
+	$(BIN)/python bench/scaling.py $(ARGS)
+
 # --- generated files -------------------------------------------------------------------------------------------
 
 .PHONY: docs

@@ -32,6 +32,10 @@ limits = ["ip:100000/s", "ip:extend_window:100000/5s", "ip:email:30/h", "ip:emai
 MAIL_BOUND = 30.0  # seconds a client waits for its mail
 
 
+class RefusedError(Exception):
+    """A login did not go as it should."""
+
+
 @dataclass
 class Load:
     """Many clients, the mails that they wait for, and how long each login took."""
@@ -66,6 +70,19 @@ class Load:
 
     async def login(self, connection: Connection, address: str) -> str | None:
         """Log in once; gives what went wrong, or None."""
+        try:
+            session, code = await self.begin(connection, address)
+        except RefusedError as error:
+            return str(error)
+        status, head, _ = await connection.post("/confirm", f"session={session}&code={code}&device_ok=1")
+        return None if status == 303 and b"id_token=" in head else f"/confirm answered {status}"
+
+    async def begin(self, connection: Connection, address: str) -> tuple[str, str]:
+        """Begin a login and wait for its mail; gives its session and code.
+
+        Raises:
+            RefusedError: that went wrong.
+        """
         request = {
             "client_id": SITE,
             "redirect_uri": f"{SITE}/callback",
@@ -76,19 +93,18 @@ class Load:
             "state": "s",
             "login_hint": address,
         }
+        mail: asyncio.Future[tuple[str, str]]
         mail = self.waiting[address] = asyncio.get_running_loop().create_future()
         try:
             status, _, _ = await connection.get("/auth?" + urlencode(request, quote_via=quote))
             if status != 200:
-                return f"/auth answered {status}"
+                raise RefusedError(f"/auth answered {status}")
             async with asyncio.timeout(MAIL_BOUND):
-                session, code = await mail
+                return await mail
         except TimeoutError:
-            return "no mail came"
+            raise RefusedError("no mail came") from None
         finally:
             del self.waiting[address]
-        status, head, _ = await connection.post("/confirm", f"session={session}&code={code}&device_ok=1")
-        return None if status == 303 and b"id_token=" in head else f"/confirm answered {status}"
 
 
 async def measure(*, clients: int, seconds: float, smtp_delay: float) -> None:
