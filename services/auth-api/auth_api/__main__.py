@@ -23,7 +23,7 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
     listener = open_listener(settings.listen_ip, settings.listen_port)
     async with build(settings) as service:
         port = InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop)
-        async with port, serving(service.app, listener):
+        async with port, serving(service.app, listener, count_connection=service.count_connection):
             log.info("listening", address=settings.listen_ip, port=settings.listen_port, public_url=settings.public_url)
             systemd.notify("READY=1")
             await stop.wait()

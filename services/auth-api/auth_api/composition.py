@@ -56,11 +56,12 @@ TELL_EVERY = 5.0  # seconds between lines that say that Redis is away
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What runs: the app to serve, what readiness asks, and the metrics."""
+    """What runs: the app to serve, what readiness asks, the metrics, and what to call for every new connection."""
 
     app: ASGIApp
     checks: Sequence[Check]
     registry: CollectorRegistry
+    count_connection: Callable[[], None]
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +123,12 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 store=store,
                 keyring=keyring,
                 logins=logins,
-                paths=Paths(logins=logins, rules=parts.domain_rules(settings, answers, metrics), providers=providers),
+                paths=Paths(
+                    logins=logins,
+                    rules=parts.domain_rules(settings, answers, metrics),
+                    providers=providers,
+                    metrics=metrics,
+                ),
                 federation=Federation(
                     store=store,
                     keyring=keyring,
@@ -134,7 +140,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 metrics=metrics,
             )
             checks = (Check("redis", store.ping), Check("signing_keys", _key_check(keyring)))
-            yield Service(app, checks, registry)
+            yield Service(app, checks, registry, count_connection=metrics.http_connections.inc)
 
 
 @contextlib.asynccontextmanager

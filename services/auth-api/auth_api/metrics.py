@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from auth_api.addresses import EmailAddress
 
@@ -17,7 +19,7 @@ DOMAIN_PROBLEMS: tuple[DomainProblem, ...] = ("invalid_name", "blocked", "null_m
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-class OldCounter:
+class OldCounter(Collector):
     """A counter whose name is written as it is: prometheus-client would add `_total` to it."""
 
     def __init__(self, name: str, text: str, label: str = "", values: Collection[str] = ("",)) -> None:
@@ -27,6 +29,13 @@ class OldCounter:
     def inc(self, value: str = "") -> None:
         """Count one."""
         self._counts[value] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Tell it to a registry; of no type, since a counter would be renamed."""
+        family = Metric(self._name, self._text, "unknown")
+        for value, count in self._counts.items():
+            family.add_sample(self._name, {self._label: value} if self._label else {}, count)
+        yield family
 
     def lines(self) -> Iterator[str]:
         """Write it in Prometheus' text format 0.0.4."""
@@ -38,10 +47,11 @@ class OldCounter:
 
 
 class Metrics:
-    """All of auth-api's counters, and the registry with what is not a counter of old."""
+    """All that auth-api counts and measures: in the registry for its internal port, and as text for its public one."""
 
     def __init__(self, registry: CollectorRegistry, *, uncounted: Collection[str]) -> None:
-        self.registry = registry
+        self._registry = registry
+        self._without_counters = CollectorRegistry()
         self._uncounted = frozenset(uncounted)
         self.http_connections = OldCounter("portier_http_connections", "Number of HTTP connections accepted")
         self.http_requests = OldCounter("portier_http_requests", "Number of HTTP requests")
@@ -49,7 +59,7 @@ class Metrics:
             "portier_http_response_status", "Number of HTTP responses by class", "code", STATUS_CLASSES
         )
         self.auth_limited = OldCounter("portier_auth_limited", "Number of requests refused by a rate limit")
-        self.auth_requests = OldCounter("portier_auth_requests", "Number of authorization requests")
+        self.auth_requests = OldCounter("portier_auth_requests", "Number of sound requests within the limits")
         self.email_requests = OldCounter("portier_auth_email_requests", "Number of logins begun by mail")
         self.email_completions = OldCounter("portier_auth_email_completed", "Number of logins completed by mail")
         self.email_code_incorrect = OldCounter("portier_auth_email_code_incorrect", "Number of wrong codes")
@@ -61,18 +71,28 @@ class Metrics:
             "portier_domain_validation_error", "Number of domains refused", "reason", DOMAIN_PROBLEMS
         )
         self._counters = [value for value in vars(self).values() if isinstance(value, OldCounter)]
+        for counter in self._counters:
+            registry.register(counter)
         self.webfinger = self._histogram("portier_auth_webfinger_duration", "WebFinger requests, seconds")
         self.email_send = self._histogram("portier_auth_email_send_duration", "Waiting for a mail, seconds")
         self.fetch_config = self._histogram("portier_auth_oidc_fetch_config_duration", "Provider documents, seconds")
         self.fetch_jwks = self._histogram("portier_auth_oidc_fetch_jwks_duration", "Provider keys, seconds")
         self.store_up = Gauge("portier_store_up", "Whether Redis answers (1) or not (0)", registry=registry)
+        self._without_counters.register(self.store_up)
 
     def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(name, text, buckets=BUCKETS, registry=self.registry)
+        histogram = Histogram(name, text, buckets=BUCKETS, registry=self._registry)
+        self._without_counters.register(histogram)
+        return histogram
 
     def counts(self, address: EmailAddress | None) -> bool:
         """Tell whether successes of this address are counted: operators leave out their monitoring."""
         return str(address) not in self._uncounted
+
+    def auth_requested(self, address: EmailAddress | None) -> None:
+        """Count an authorization request that is sound and within the limits."""
+        if self.counts(address):
+            self.auth_requests.inc()
 
     def email_requested(self, address: EmailAddress | None) -> None:
         """Count a login begun by mail."""
@@ -105,4 +125,4 @@ class Metrics:
     def text(self) -> str:
         """Write everything in Prometheus' text format 0.0.4."""
         counters = "\n".join(line for counter in self._counters for line in counter.lines())
-        return f"{counters}\n{generate_latest(self.registry).decode()}"
+        return f"{counters}\n{generate_latest(self._without_counters).decode()}"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_address
 
 import uvicorn
@@ -30,6 +30,17 @@ class _OriginFormProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
 
+def _counting(count_connection: Callable[[], None]) -> type[HttpToolsProtocol]:
+    """Make the protocol that calls this for every connection."""
+
+    class Counting(_OriginFormProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            count_connection()
+            super().connection_made(transport)
+
+    return Counting
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,12 +49,14 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(
+    app: ASGIApp, listener: socket.socket, *, count_connection: Callable[[], None]
+) -> AsyncIterator[None]:
     """Serve while the block runs; on the way out new requests are refused and open ones end."""
     config = uvicorn.Config(
         app,
         loop="none",
-        http=_OriginFormProtocol,
+        http=_counting(count_connection),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -6,6 +6,7 @@ from auth_api.discovery.providers import Provider, Providers
 from auth_api.errors import CorruptRecordError
 from auth_api.login.domain_rules import DomainRules
 from auth_api.login.logins import Logins, Visitor
+from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from shared_store import fetch_cache
 
@@ -21,10 +22,11 @@ class Path:
 class Paths:
     """Limits, then the domain rules, then discovery."""
 
-    def __init__(self, *, logins: Logins, rules: DomainRules, providers: Providers) -> None:
+    def __init__(self, *, logins: Logins, rules: DomainRules, providers: Providers, metrics: Metrics) -> None:
         self._logins = logins
         self._rules = rules
         self._providers = providers
+        self._metrics = metrics
 
     async def choose(self, request: AuthorizationRequest, visitor: Visitor) -> Path:
         """Choose a login's path. Waits for Redis once, and oftener for what its cache has not.
@@ -38,6 +40,7 @@ class Paths:
             raise CorruptRecordError("a login without an address has no path")
         names = [*self._rules.names(address.domain), *self._providers.names(address)]
         refundable, known = await self._logins.count_attempt(request, visitor, reading=fetch_cache.read_all(names))
+        self._metrics.auth_requested(address)
         await self._rules.check(request, address.domain, known)
         provider = await self._providers.find(address, known)
         if provider is None and "none" in request.prompt:

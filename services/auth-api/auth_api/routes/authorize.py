@@ -51,7 +51,6 @@ class Authorize:
 
     async def __call__(self, http: Request) -> Response:
         """Answer an authorization request (OpenID Connect Core section 3)."""
-        self._metrics.auth_requests.inc()
         as_json = wants_json(http)
         params = await parameters(http)
         request = parse_authorization_request(params, policy=self._policy, can_ask_for_address=not as_json)

@@ -6,13 +6,18 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import unescape
+from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
 import httpx
 import jwt
 import pytest
 
-from auth_api.composition import build
+from auth_api.composition import Service, build
 from auth_api.discovery.safe_http import SafeHttp
 from auth_api.errors import HostError
 from auth_api.public_addresses import IpAddress
@@ -78,6 +83,7 @@ class Broker:
     store: Store
     postbox: Postbox
     new_browser: Callable[[], httpx.AsyncClient]
+    service: Service
 
     async def authorize(self, **changes: str | None) -> httpx.Response:
         return await self.browser.get("/auth", params=request(**changes))
@@ -193,7 +199,7 @@ def make_broker(valkey_url: str) -> MakeBroker:
 
                 if keys:
                     await until_ready(service.checks)
-                yield Broker(new_browser(), store, postbox, new_browser)
+                yield Broker(new_browser(), store, postbox, new_browser, service)
                 for browser in opened:
                     await browser.aclose()
             task.cancel()
@@ -223,3 +229,60 @@ async def save_keys(store: Store, *algs: SigningAlg) -> None:
 async def broker(make_broker: MakeBroker) -> AsyncIterator[Broker]:
     async with make_broker() as made:
         yield made
+
+
+ZONES: dict[tuple[str, str], list[str]] = {
+    ("good.example.", "MX"): ["10 mx.good.example."],
+    ("mx.good.example.", "A"): ["93.184.216.34"],
+    ("six.example.", "MX"): ["10 mx.six.example."],
+    ("mx.six.example.", "AAAA"): ["2606:2800:220:1:248:1893:25c8:1946"],
+    ("several.example.", "MX"): ["10 gone.several.example.", "20 private.example.", "30 mx.good.example."],
+    ("private.example.", "A"): ["10.0.0.1"],
+    ("private.example.", "AAAA"): ["fe80::1"],
+    ("inside.example.", "MX"): ["10 private.example."],
+    ("bare.example.", "A"): ["93.184.216.34"],
+    ("null.example.", "MX"): ["0 ."],
+    ("half-null.example.", "MX"): ["0 .", "10 mx.good.example."],
+    ("dangling.example.", "MX"): ["10 gone.example."],
+    ("loopback.example.", "A"): ["127.0.0.1"],
+}
+KNOWN = {name for name, _ in ZONES} | {"empty.example."}
+
+
+class DnsServer(asyncio.DatagramProtocol):
+    """Answers from the table; is silent about one name and fails for another."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.port = 0
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Python 3.11's own transport for datagrams is no asyncio.DatagramTransport.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = dns.message.from_wire(data)
+        name, record_type = str(query.question[0].name), dns.rdatatype.to_text(query.question[0].rdtype)
+        self.asked.append((name, record_type))
+        if name == "silent.example.":
+            return
+        answer = dns.message.make_response(query)
+        records = ZONES.get((name, record_type))
+        if records:
+            answer.answer.append(dns.rrset.from_text(name, 60, "IN", record_type, *records))
+        if name == "failing.example.":
+            answer.set_rcode(dns.rcode.SERVFAIL)
+        elif name not in KNOWN:
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        assert self._transport is not None
+        self._transport.sendto(answer.to_wire(), addr)
+
+
+@pytest.fixture
+async def dns_server() -> AsyncIterator[DnsServer]:
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(DnsServer, local_addr=("127.0.0.1", 0))
+    server.port = transport.get_extra_info("sockname")[1]
+    yield server
+    transport.close()

@@ -32,6 +32,6 @@ async def first_line(port: int, request: bytes) -> bytes:
 )
 async def test_only_paths_are_taken_as_request_targets(request_line: bytes, status: int) -> None:
     listener = open_listener("127.0.0.1", 0)
-    async with serving(PlainTextResponse("here"), listener):
+    async with serving(PlainTextResponse("here"), listener, count_connection=lambda: None):
         line = await first_line(listener.getsockname()[1], request_line + b"\r\nHost: localhost\r\n\r\n")
     assert line.startswith(b"HTTP/1.1 %d" % status)
