@@ -45,12 +45,13 @@ def signing_key(name: str, alg: SigningAlg = "RS256") -> SigningKey:
 
 @dataclass
 class Reply:
-    """What a path answers. With `hold` it does so when that is set, or when the server ends."""
+    """What a path answers; with `hold` when that is set or the server ends, with `drips` without an end."""
 
     body: bytes = b"{}"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hold: asyncio.Event | None = None
+    drips: bool = False
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Table:
 
 
 class Detour(httpcore.AsyncNetworkBackend):
-    """Notes which addresses are connected to, and connects to the server here."""
+    """Notes which addresses are connected to; those of the internet end at the server here, others where they say."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -89,7 +90,9 @@ class Detour(httpcore.AsyncNetworkBackend):
         self.connected.append((host, port))
         if host in self.refused:
             raise httpcore.ConnectError("refused")
-        return await self._network.connect_tcp("127.0.0.1", self.port, timeout, local_address, socket_options)
+        if ip_address(host).is_global:
+            host, port = "127.0.0.1", self.port
+        return await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
 
 
 class Internet:
@@ -179,6 +182,8 @@ class Internet:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
+        if reply.drips:
+            await self._drip(writer)
         if self._over.is_set():
             return False
         all_headers = {"Content-Length": str(len(reply.body)), "Content-Type": "application/json", **reply.headers}
@@ -186,6 +191,14 @@ class Internet:
         writer.write(f"HTTP/1.1 {reply.status} Told\r\n{told}\r\n".encode() + reply.body)
         await writer.drain()
         return True
+
+    async def _drip(self, writer: asyncio.StreamWriter) -> None:
+        """Send an endless document, an octet at a time, so that there is always something to go on waiting for."""
+        writer.write(b"HTTP/1.1 200 Told\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not self._over.is_set():
+            writer.write(b"1\r\n \r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True)

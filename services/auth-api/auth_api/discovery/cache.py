@@ -1,7 +1,7 @@
 """What other servers answered, kept in Redis for all instances: each is asked once, and nobody waits for it twice.
 
 A stale answer is used at once and asked for anew beside. A failure is an answer, too: fresh for a minute, then used
-on while a new try runs beside, so that a server that hangs delays one login and not one a minute.
+on while a new try runs beside, so that a server that hangs delays one login and not one a minute (decision 16).
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import structlog
 from auth_api.discovery.flights import Flights
 from auth_api.errors import DiscoveryError, HostError
 from shared_store import fetch_cache
+from shared_store.commands import Call
 from shared_store.errors import StoreError
 from shared_store.fetch_cache import CachedFetch, Known
 from shared_store.keyspace import digest
@@ -26,6 +27,8 @@ LONGEST_FRESH = 7 * 86_400.0  # seconds, whatever the server says
 STALE = 86_400.0  # seconds a stale answer is used on while asking anew fails
 FAILURE_FRESH = 60.0  # seconds without another try
 FAILURE_STALE = 3_600.0  # seconds a failure is used on while the next try runs beside
+SLOW = 1.0  # seconds: a failure that took longer to find out ...
+SLOW_TIMES = 24  # ... is used on for so many times longer, so that nobody waits for it every hour
 LOCK_MARGIN = 5.0  # seconds over a question's own time for writing down what came of it
 ANEW_EVERY = 30.0  # seconds between two questions that the cache was not enough for
 
@@ -101,6 +104,11 @@ class AnswerCache:
         is_first = await self._locks.try_take(f"anew:{digest(question.name)}", ttl=ANEW_EVERY) is not None
         return await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question, anew=is_first)))
 
+    async def remember_slow(self, question: Question) -> None:
+        """Let a question that somebody has waited for in vain count as failed, until its answer comes after all."""
+        with _told():
+            await self._store.run_all(*_failure(question, HostError("no answer yet"), slow=True))
+
     def _ask_beside(self, question: Question) -> None:
         with contextlib.suppress(DiscoveryError):  # too busy: the next who needs it tries again
             self._flights.join(question.name, lambda: self._fly(question))
@@ -128,10 +136,13 @@ class AnswerCache:
                     await self._locks.release(lock)
 
     async def _ask(self, question: Question) -> str:
+        began = asyncio.get_running_loop().time()
         try:
             answer = await question.ask()
         except DiscoveryError as error:
-            await self._remember_failure(question, error)
+            slow = asyncio.get_running_loop().time() - began > SLOW
+            with _told():
+                await self._store.run_all(*_failure(question, error, slow=slow))
             raise
         fresh = min(answer.fresh, LONGEST_FRESH)
         write = fetch_cache.write(question.name, answer.text, fresh=fresh, stale=STALE)
@@ -142,14 +153,12 @@ class AnswerCache:
                 await self._store.run(write)
         return answer.text
 
-    async def _remember_failure(self, question: Question, error: DiscoveryError) -> None:
-        life = {"keep": question.failure_fresh, "stale": question.failure_stale}
-        write = fetch_cache.write_failure(question.name, str(error), **life)
-        with _told():
-            if question.host is not None and isinstance(error, HostError):
-                await self._store.run_all(write, fetch_cache.write_failure(question.host, str(error), **life))
-            else:
-                await self._store.run(write)
+
+def _failure(question: Question, error: DiscoveryError, *, slow: bool) -> list[Call[None]]:
+    """Keep a failure, also under the name of the host where the host is at fault."""
+    names = question.names if isinstance(error, HostError) else [question.name]
+    stale = question.failure_stale * (SLOW_TIMES if slow else 1)
+    return [fetch_cache.write_failure(name, str(error), keep=question.failure_fresh, stale=stale) for name in names]
 
 
 def _down(known: Known, host: str | None) -> CachedFetch | None:

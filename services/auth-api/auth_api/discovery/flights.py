@@ -1,4 +1,4 @@
-"""Work under way that several may wait for: one task a name, which goes on when nobody waits for it any more."""
+"""Work under way that somebody may wait for, alone or together: it goes on when nobody waits for it any more."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -22,7 +22,15 @@ class Flights(AbstractAsyncContextManager["Flights[T]"], Generic[T]):
     """Owns the tasks; leaving it ends those that are left."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[T]] = {}
+        self._tasks: dict[object, asyncio.Task[T]] = {}
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Give a task of one's own. Wait for it by `asyncio.shield`.
+
+        Raises:
+            DiscoveryError: too much is under way already.
+        """
+        return self._start(object(), work)
 
     def join(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """Give the task of this name, started now unless it is under way. Wait for it by `asyncio.shield`.
@@ -31,8 +39,9 @@ class Flights(AbstractAsyncContextManager["Flights[T]"], Generic[T]):
             DiscoveryError: too much is under way already.
         """
         task = self._tasks.get(name)
-        if task is not None:
-            return task
+        return self._start(name, work) if task is None else task
+
+    def _start(self, name: object, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         if len(self._tasks) >= MOST:
             raise DiscoveryError("too many other servers are being asked at the moment")
         task = asyncio.create_task(work())
@@ -40,7 +49,7 @@ class Flights(AbstractAsyncContextManager["Flights[T]"], Generic[T]):
         task.add_done_callback(lambda done: self._landed(name, done))
         return task
 
-    def _landed(self, name: str, task: asyncio.Task[T]) -> None:
+    def _landed(self, name: object, task: asyncio.Task[T]) -> None:
         del self._tasks[name]
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, DiscoveryError | StoreError):

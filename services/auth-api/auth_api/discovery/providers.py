@@ -69,6 +69,15 @@ class Provider:
     alg: SigningAlg
 
 
+@dataclass(slots=True)
+class _Search:
+    """A search for an address's provider: what has been read for it, and what it waits for."""
+
+    address: EmailAddress
+    known: Known
+    waits_for: Question | None = None
+
+
 class Providers:
     """Finds providers and their keys."""
 
@@ -94,16 +103,22 @@ class Providers:
     async def find(self, address: EmailAddress, known: Known) -> Provider | None:
         """Give the provider of an address, None where a mail is to be sent.
 
-        Waits at most `discovery_timeout`; the search goes on after that, for whoever comes next.
+        Waits at most `discovery_timeout`; the search goes on after that, for whoever comes next. Until it has ended,
+        nobody else waits for what it waits for.
         """
+        search = _Search(address, known)
         try:
-            search = self._searches.join(str(address), lambda: self._search(address, known))
+            task = self._searches.start(lambda: self._run(search))
             async with asyncio.timeout(self._settings.discovery_timeout):
-                return await asyncio.shield(search)
+                return await asyncio.shield(task)
         except TimeoutError:
             log.info("discovery_takes_too_long", domain=address.domain)
+            if search.waits_for is not None:
+                await self._answers.remember_slow(search.waits_for)
         except DiscoveryError as error:
-            log.info("discovery_failed", domain=address.domain, reason=str(error))
+            # What the operator has configured is meant to work; of the rest, much can't.
+            tell = log.info if self._configured(address) is None else log.warning
+            tell("discovery_failed", domain=address.domain, reason=str(error))
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -120,18 +135,18 @@ class Providers:
         text = await (self._answers.get_anew(question) if anew else self._answers.get(question))
         return list(json.loads(text))
 
-    async def _search(self, address: EmailAddress, known: Known) -> Provider | None:
-        link = await self._link(address, known)
+    async def _run(self, search: _Search) -> Provider | None:
+        address = search.address
+        link = await self._link(search)
         if link is None:
             return None
         client_id = self._client_id(link)
         if client_id is None:
             return None
         with self._metrics.measure(self._metrics.fetch_config, address):
-            text = await self._answers.get(self._configuration_question(link.origin))
-        configuration = Configuration.from_json(text)
+            configuration = Configuration.from_json(await self._ask(search, self._configuration_question(link.origin)))
         with self._metrics.measure(self._metrics.fetch_jwks, address):
-            keys = await self.keys(configuration.jwks_uri)
+            keys: list[Jwk] = json.loads(await self._ask(search, self._keys_question(configuration.jwks_uri)))
         return Provider(
             rel=link.rel,
             origin=link.origin,
@@ -142,13 +157,18 @@ class Providers:
             alg=signing_alg(configuration, keys),
         )
 
-    async def _link(self, address: EmailAddress, known: Known) -> Link | None:
+    async def _ask(self, search: _Search, question: Question) -> str:
+        search.waits_for = question
+        return await self._answers.get(question, search.known)
+
+    async def _link(self, search: _Search) -> Link | None:
+        address = search.address
         configured = self._configured(address)
         if configured is not None:
             return configured[0] if configured else None
         try:
             with self._metrics.measure(self._metrics.webfinger, address):
-                return first_link(await self._answers.get(self._webfinger(address), known))
+                return first_link(await self._ask(search, self._webfinger(address)))
         except DiscoveryError as error:
             # The usual case: most domains know nothing of this.
             log.debug("webfinger_failed", domain=address.domain, reason=str(error))

@@ -25,7 +25,6 @@ from auth_api.public_addresses import IpAddress, is_public
 
 MAX_BODY = 256 * 1024  # octets, as sent and as decompressed
 MAX_REDIRECTS = 3
-MAX_CONNECTIONS = 256
 CONNECT_TIMEOUT = 2.0  # seconds for one address, so that a second one has its turn
 MOST_ADDRESSES = 4
 
@@ -84,7 +83,9 @@ class SafeHttp:
         ]
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context or httpcore.default_ssl_context(),
-            max_connections=MAX_CONNECTIONS,
+            # Not bounded here: a host that waited for others' connections would be taken for one that does not answer.
+            # `Flights` bounds how many are asked at once.
+            max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=30,
             network_backend=_CheckedNetwork(

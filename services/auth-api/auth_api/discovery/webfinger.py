@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from auth_api.addresses import EmailAddress
 from auth_api.discovery.safe_http import check_url
@@ -36,7 +36,7 @@ GOOGLE_LINK = Link("google", GOOGLE)
 def webfinger_url(address: EmailAddress) -> str:
     """Where an address's domain tells its provider. It names the address: providers may differ within a domain."""
     query = [("resource", f"acct:{address}"), *(("rel", rel) for rel in RELS)]
-    return f"https://{address.domain}/.well-known/webfinger?{urlencode(query)}"
+    return f"https://{address.domain}/.well-known/webfinger?{urlencode(query, quote_via=quote)}"
 
 
 def read_links(document: Mapping[str, object], *, own_url: str, development: bool = False) -> list[Link]:

@@ -302,6 +302,13 @@ async def test_server_that_never_answers_is_given_up(internet: Internet) -> None
     assert internet.asked(HOST) == 1
 
 
+async def test_server_that_drips_its_document_is_given_up_in_the_same_time(internet: Internet) -> None:
+    internet.serve(HOST, "/document", {}, drips=True)
+    with pytest.raises(HostError, match="no answer within"):
+        await get(internet, within=1)
+    assert internet.asked(HOST) == 1
+
+
 async def test_http_is_for_this_machine_in_development_alone() -> None:
     check_url("http://localhost:8000/keys", development=True)
     check_url("http://127.0.0.1:8000/keys", development=True)

@@ -230,3 +230,60 @@ async def test_what_strangers_send_does_not_fill_the_cache(
         assert (await log_in(broker)).status_code == 200
         for key in [key async for key in broker.store.client.scan_iter("fetch:*")]:
             assert (await broker.store.client.memory_usage(key) or 0) < 1000
+
+
+@pytest.mark.parametrize("path", [CONFIGURATION, "/keys"])
+async def test_provider_that_hangs_delays_the_first_login_and_no_later_one_of_any_address_or_instance(
+    make_broker: MakeBroker, internet: Internet, path: str
+) -> None:
+    internet.mail_domain(DOMAIN)
+    internet.mail_domain(f"b-{DOMAIN}")
+    internet.provider(IDP)
+    internet.replies[IDP, path].hold = asyncio.Event()
+    # The provider may take its time, far longer than anybody who logs in waits.
+    patient = {"oidc_config_timeout": "300", "oidc_jwks_timeout": "300"}
+    async with (
+        make_broker(http=internet.http(), discovery_timeout="1", **patient) as broker,
+        make_broker(http=internet.http(), discovery_timeout="300", **patient) as other,
+    ):
+        assert (await log_in(broker)).status_code == 200
+        # Whoever comes while the provider is still being asked would wait for minutes here, if they waited at all.
+        async with asyncio.timeout(60):
+            assert (await log_in(other)).status_code == 200
+            assert (await log_in(other, f"c@{DOMAIN}")).status_code == 200
+            assert (await log_in(other, f"c@b-{DOMAIN}")).status_code == 200
+        assert internet.asked(IDP, path) == 1
+
+
+async def test_answer_that_comes_after_all_counts_again(make_broker: MakeBroker, internet: Internet) -> None:
+    held = internet.mail_domain(DOMAIN).hold = asyncio.Event()
+    internet.provider(IDP)
+    async with make_broker(http=internet.http(), discovery_timeout="1", webfinger_timeout="60") as broker:
+        assert (await log_in(broker)).status_code == 200
+        assert await known(broker.store, GONE) is not None
+        held.set()
+        async with asyncio.timeout(20):
+            while await known(broker.store, GONE) is not None:
+                await asyncio.sleep(0.01)
+        assert (await log_in(broker)).status_code == 303
+        assert (await log_in(broker, f"b@{DOMAIN}")).status_code == 303
+
+
+async def test_hundreds_of_hanging_domains_let_no_other_one_look_as_if_it_hung(
+    make_broker: MakeBroker, internet: Internet
+) -> None:
+    held = asyncio.Event()
+    domains = [f"d{i}.mail.example" for i in range(300)]
+    for domain in domains:
+        internet.mail_domain(domain).hold = held
+    internet.mail_domain(DOMAIN)
+    internet.provider(IDP)
+    async with make_broker(http=internet.http(), webfinger_timeout="300", discovery_timeout="300") as broker:
+        logins = []
+        for i, domain in enumerate(domains):
+            logins.append(asyncio.create_task(log_in(broker, f"a@{domain}")))
+            if i % 20 == 19:  # so that this machine keeps up with their TLS
+                await internet.until_asked(domain)
+        assert (await log_in(broker)).status_code == 303
+        held.set()
+        assert {(await login).status_code for login in logins} == {303}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -29,6 +30,7 @@ PORTIER = "https://portier.io/specs/auth/1.0/idp"
 GOOGLE = "https://portier.io/specs/auth/1.0/idp/google"
 JSON = {"accept": "application/json"}
 ED_KEY = generate("EdDSA")
+BOMB = gzip.compress(bytes(100_000_000))
 
 
 def query_of(url: str) -> dict[str, str]:
@@ -387,6 +389,20 @@ FAULTS: dict[str, Callable[[Internet], object]] = {
         IDP, "/keys", {}, status=302, headers={"Location": f"http://{IDP}/keys2"}
     ),
     "keys redirect in a circle": lambda net: net.serve(IDP, "/keys", {}, status=302, headers={"Location": "/keys"}),
+    "configuration of a wrong certificate": lambda net: net.mail_domain(DOMAIN, "https://login.other.example"),
+    "configuration explodes when unzipped": lambda net: net.serve(
+        IDP, "/.well-known/openid-configuration", BOMB, headers={"Content-Encoding": "gzip"}
+    ),
+    "configuration drips": lambda net: net.serve(IDP, "/.well-known/openid-configuration", {}, drips=True),
+    "configuration hangs": lambda net: net.serve(IDP, "/.well-known/openid-configuration", {}, hold=asyncio.Event()),
+    "name turns private between WebFinger and configuration": lambda net: net.names.hosts.update(
+        {"acme.mail.example": [["93.184.216.34"]], IDP: [["127.0.0.1"]]}
+    ),
+    "name is public and private at once": lambda net: net.names.hosts.update({IDP: [["93.184.216.34", "127.0.0.1"]]}),
+    "redirects to a name of this machine": lambda net: (
+        net.names.hosts.update({"inside.mail.example": [["127.0.0.1"]]}),
+        net.serve(IDP, "/keys", {}, status=307, headers={"Location": "https://inside.mail.example/keys"}),
+    ),
     "no keys": lambda net: net.serve(IDP, "/keys", {"keys": []}),
     "keys for another algorithm": lambda net: net.serve(IDP, "/keys", {"keys": [dict(ED_KEY.public_jwk)]}),
     "only query mode": lambda net: net.provider(IDP, response_modes_supported=["query"]),
@@ -398,7 +414,8 @@ async def test_any_fault_of_discovery_means_a_mail_and_with_prompt_none_an_error
     make_broker: MakeBroker, internet: Internet, provider: _Provider, fault: str
 ) -> None:
     FAULTS[fault](internet)
-    async with make_broker(http=internet.http()) as broker:
+    quick = dict.fromkeys(("discovery_timeout", "oidc_config_timeout"), "2")
+    async with make_broker(http=internet.http(), **quick) as broker:
         answer = await broker.authorize(login_hint=ADDRESS)
         assert answer.status_code == 200
         assert (await broker.postbox.mail()).to == f"some.one@{DOMAIN}"
