@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from . import stack as stacks
+
+BROWSER_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 MakeStack = Callable[..., contextlib.AbstractContextManager[stacks.Stack]]
 
@@ -23,3 +36,16 @@ def stack(make_stack: MakeStack) -> Iterator[stacks.Stack]:
     """One broker for all tests of this worker: they use addresses of their own, and break nothing."""
     with make_stack(signing_algs="RS256,EdDSA") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is missing: make system-packages")
+        pytest.skip("Chromium is not installed: make system-packages")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_ARGUMENTS))
+        yield browser
+        browser.close()

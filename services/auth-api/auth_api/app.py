@@ -33,6 +33,7 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     routes: dict[str, Handlers] = {
         "/.well-known/openid-configuration": {"GET": program(documents.discovery)},
+        "/.well-known/oauth-authorization-server": {"GET": program(documents.discovery)},  # RFC 8414
         "/keys.json": {"GET": program(documents.keys)},
         "/auth": {"GET": page(authorize), "POST": page(authorize), "HEAD": _nothing},
         "/confirm": {"GET": page(confirm.look), "POST": page(confirm.confirm), "HEAD": _nothing},

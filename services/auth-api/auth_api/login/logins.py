@@ -4,7 +4,7 @@ Every method says how often it waits for Redis; a test counts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -23,7 +23,7 @@ from auth_api.login.completion import Completion, Confirmed
 from auth_api.login.mail_results import MailResults
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin
-from auth_api.oidc.records import read_record, texts, write_record
+from auth_api.oidc.records import read_record, text_or_none, texts, write_record
 from service_kit.logs import short_id
 from shared_store import logins, rate_limits
 from shared_store.commands import Call
@@ -154,7 +154,7 @@ class Logins:
         session_id = logins.new_session_id()
         code = new_code()
         browser_secret = logins.new_browser_secret()
-        login = StoredLogin(request=request.to_json(), data=_write_data(refundable))
+        login = StoredLogin(request=request.to_json(), data=_write_data(refundable, visitor.locale))
         job = self._mail_job(request, visitor, session_id, code, life=self._settings.session_ttl)
         save = logins.save_for_code(
             session_id, login, code=code, browser_secret=browser_secret, ttl=self._settings.session_ttl
@@ -190,6 +190,8 @@ class Logins:
             wait = allowed.wait if allowed.status is ResendStatus.WAIT else None
             return Resent(request, sent=False, wait=wait)
         code = logins.open_code(allowed.sealed_code, browser_secret)
+        first_locale = read_record(allowed.login.data, lambda fields: text_or_none(fields, "locale"))
+        visitor = replace(visitor, locale=first_locale or visitor.locale)
         job = self._mail_job(request, visitor, session_id, code, life=allowed.life_left)
         queue = self._queue_of(session_id)
         with self._results.expecting(job.id) as result:
@@ -289,8 +291,8 @@ def _address(request: AuthorizationRequest) -> EmailAddress:
     return request.address
 
 
-def _write_data(refundable: Sequence[str]) -> str:
-    return write_record({"refundable": list(refundable)})
+def _write_data(refundable: Sequence[str], locale: str) -> str:
+    return write_record({"refundable": list(refundable), "locale": locale})
 
 
 def _read_data(data: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ OpenID Connect Core §3.1.2.1 and §3.2.2.1, RFC 7636. Rate limits, domain rules
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ _OTHER_PARAMETERS = {
     "login_hint": 1024,
     "ui_locales": 1024,
 }
+# Accepted and without effect; but of one that came twice the client can't know which was meant (RFC 6749 §3.1).
+_UNUSED_PARAMETERS = {"acr_values": 1024, "claims_locales": 1024, "display": 100, "max_age": 100}
 _UNSUPPORTED_PARAMETERS = ("request", "request_uri", "registration")
 _RESPONSE_TYPES: tuple[ResponseType, ...] = ("id_token", "code")
 
@@ -149,9 +151,10 @@ def parse_authorization_request(
         raise
 
 
-def fields_to_repeat(params: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The parameters that the page asking for the address posts again, beside its own `login_hint`."""
-    return [(name, value) for name, value in params if name != "login_hint" and not name.startswith("_")]
+def wanted_languages(params: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The usable tags of `ui_locales` in their order, also of a request that is otherwise at fault."""
+    tags = next((value for name, value in params if name == "ui_locales"), "").split()
+    return tuple(tag for tag in tags if _LANGUAGE_TAG.fullmatch(tag))[:_MAX_UI_LOCALES]
 
 
 def _parse_return_address(given: Parameters, allowed_origins: Collection[str] | None) -> ReturnAddress:
@@ -199,7 +202,7 @@ def _parse_rest(
     for name in _UNSUPPORTED_PARAMETERS:
         if name in given:
             raise OAuthError(f"{name}_not_supported", f"the request parameter {name} is not supported")
-    given.check_form(_OTHER_PARAMETERS)
+    given.check_form(_OTHER_PARAMETERS | _UNUSED_PARAMETERS)
     response_type: ResponseType = "id_token" if given["response_type"] == "id_token" else "code"
     if response_type == "id_token" and "nonce" not in given:
         raise missing("nonce")
@@ -215,7 +218,7 @@ def _parse_rest(
         nonce=given.optional("nonce"),
         code_challenge=code_challenge,
         prompt=prompt,
-        ui_locales=_ui_locales(given),
+        ui_locales=wanted_languages(list(given.values.items())),
         address=_address(given, prompt, can_ask_for_address=can_ask_for_address),
     )
 
@@ -249,11 +252,6 @@ def _code_challenge(given: Parameters) -> str | None:
     if not _CODE_CHALLENGE.fullmatch(challenge):
         raise OAuthError("invalid_request", "code_challenge must be 43 characters of unpadded base64url")
     return challenge
-
-
-def _ui_locales(given: Parameters) -> tuple[str, ...]:
-    tags = given.get("ui_locales").split()
-    return tuple(tag for tag in tags if _LANGUAGE_TAG.fullmatch(tag))[:_MAX_UI_LOCALES]
 
 
 def _address(given: Parameters, prompt: tuple[str, ...], *, can_ask_for_address: bool) -> EmailAddress | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from auth_api.oidc.origins import display_origin
+from auth_api.oidc.origins import Origin, display_origin
 from auth_api.oidc.responses import FormPost, Redirect, ReturnAddress, authorization_response
 from auth_api.pages import Locale, Pages
 
@@ -30,7 +30,7 @@ class Answers:
         cookie: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send a page. `form_action` has to name where its forms lead in the end: browsers hold redirects to it too."""
+        """Send a page. `form_action` has to name where its forms lead in the end (see `leading_to`)."""
         response = Response(html, status, headers, media_type="text/html")
         response.headers["content-security-policy"] = self.csp or policy(form_action)
         response.headers.setdefault("cache-control", _NO_STORE)
@@ -69,7 +69,16 @@ class Answers:
         )
         # Relying parties that guard their forms (Django's CSRF check, for one) look at the Referer of this post.
         referrer = {"referrer-policy": "strict-origin"}
-        return self.page(html, form_action=str(origin), cookie=cookie, headers=referrer)
+        return self.page(html, form_action=leading_to(origin), cookie=cookie, headers=referrer)
+
+
+def leading_to(origin: Origin) -> str:
+    """Write the form-action of a page whose forms lead to a relying party in the end.
+
+    Chromium holds every redirect that follows to it, also from the relying party to another site of its own, or from
+    here to an identity provider. So it allows the scheme, not the origin alone: `http:` includes https (CSP 3).
+    """
+    return f"{origin} {origin.scheme}:"
 
 
 def policy(form_action: str) -> str:

@@ -12,11 +12,12 @@ from auth_api.oidc.authorization_request import (
     AuthorizationPolicy,
     AuthorizationRequest,
     parse_authorization_request,
+    wanted_languages,
 )
 from auth_api.oidc.origins import display_origin
 from auth_api.pages import Notice
-from auth_api.routes.answers import Answers, json_answer
-from auth_api.routes.requests import LoginCookie, Params, locale_of, parameters, wants_json
+from auth_api.routes.answers import Answers, json_answer, leading_to
+from auth_api.routes.requests import LoginCookie, Params, locale_of, parameters, speak, wants_json
 from auth_api.routes.visitors import Visitors
 from shared_store.mail_queue import Outcome
 
@@ -53,10 +54,11 @@ class Authorize:
         """Answer an authorization request (OpenID Connect Core section 3)."""
         as_json = wants_json(http)
         params = await parameters(http)
+        speak(http, wanted_languages(params))
         request = parse_authorization_request(params, policy=self._policy, can_ask_for_address=not as_json)
         if request.address is None:
             return self._ask_for_address(http, request, params)
-        visitor = self._visitors.visitor(http, request.ui_locales)
+        visitor = self._visitors.visitor(http)
         path = await self._paths.choose(request, visitor)
         if path.provider is not None:
             return await self._by_provider(request, path.provider, path.refundable, as_json=as_json)
@@ -64,12 +66,11 @@ class Authorize:
 
     def _ask_for_address(self, http: Request, request: AuthorizationRequest, params: Params) -> Response:
         html = self._answers.pages.login_hint(
-            locale=locale_of(http, request.ui_locales),
+            locale=locale_of(http),
             site=display_origin(request.client_id),
             parameters=dict(params),
         )
-        # The form's answer may be a redirect to the site or to an identity provider that nobody knows yet.
-        return self._answers.page(html, form_action=f"'self' https: {request.client_id}")
+        return self._answers.page(html, form_action=f"'self' {leading_to(request.client_id)}")
 
     async def _by_provider(
         self, request: AuthorizationRequest, provider: Provider, refundable: list[str], *, as_json: bool
@@ -99,13 +100,15 @@ class Authorize:
         if as_json:
             content = {"result": "verification_code_sent", "session": sent.session_id}
             return json_answer(content, cookie=cookie)
-        return self._answers.page(self._code_page(http, sent), form_action=f"'self' {request.client_id}", cookie=cookie)
+        return self._answers.page(
+            self._code_page(http, sent), form_action=f"'self' {leading_to(request.client_id)}", cookie=cookie
+        )
 
     def _code_page(self, http: Request, sent: MailSent) -> str:
         request = sent.request
         own_browser = self._cookie is not None
         return self._answers.pages.confirm(
-            locale=locale_of(http, request.ui_locales),
+            locale=locale_of(http),
             site=display_origin(request.client_id),
             address=request.address.original if request.address else "",
             session=sent.session_id,

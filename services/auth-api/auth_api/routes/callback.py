@@ -13,8 +13,8 @@ from auth_api.login.completion import Confirmed
 from auth_api.login.federation import Awaited, Federation
 from auth_api.metrics import Metrics
 from auth_api.oidc.origins import display_origin
-from auth_api.routes.answers import Answers, json_answer
-from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, wants_json
+from auth_api.routes.answers import Answers, json_answer, leading_to
+from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, speak, wants_json
 from shared_store.logins import parse_session_id
 
 RETURNED_ERRORS = ("interaction_required", "login_required")
@@ -48,6 +48,7 @@ class Callback:
         if session_id is None:
             raise LoginGoneError("this can't be a session id")
         awaited = await self._federation.awaited(session_id)
+        speak(http, awaited.request.ui_locales)
         _pass_errors_on(awaited, params)
         token = optional(params, "id_token")
         if not token:
@@ -70,12 +71,12 @@ class Callback:
         if wants_json(http):
             return json_answer({"result": "unverified_device"}, status=403)
         request = awaited.request
-        form_action = f"'self' {request.client_id}"
+        form_action = f"'self' {leading_to(request.client_id)}"
         fields = {"state": awaited.session_id, "id_token": token}
         if optional(params, POSTED_AGAIN) != "1" and self._cookie is not None:
             return self._post_again(http, {**fields, POSTED_AGAIN: "1"}, form_action=form_action)
         html = self._answers.pages.provider_login(
-            locale=locale_of(http, request.ui_locales),
+            locale=locale_of(http),
             site=display_origin(request.client_id),
             address=str(request.address),
             fields={**fields, GO_ON_HERE: "1"},
@@ -94,8 +95,7 @@ class Callback:
         if wants_json(http):
             content = dict([done.answer]) | ({} if address.state is None else {"state": address.state})
             return json_answer(content, cookie=cookie)
-        locale = locale_of(http, done.request.ui_locales)
-        return self._answers.to_relying_party(address, [done.answer], locale=locale, cookie=cookie)
+        return self._answers.to_relying_party(address, [done.answer], locale=locale_of(http), cookie=cookie)
 
 
 def _pass_errors_on(awaited: Awaited, params: Params) -> None:

@@ -11,8 +11,8 @@ from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin
 from auth_api.pages import ErrorKind, Locale, Notice
-from auth_api.routes.answers import Answers, json_answer
-from auth_api.routes.requests import LoginCookie, form, locale_of, optional, query, single, wants_json
+from auth_api.routes.answers import Answers, json_answer, leading_to
+from auth_api.routes.requests import LoginCookie, form, locale_of, optional, query, single, speak, wants_json
 from auth_api.routes.visitors import Visitors
 from shared_store.logins import SessionId, parse_session_id
 from shared_store.mail_queue import Outcome
@@ -61,6 +61,7 @@ class Confirm:
         session_id = _session_of(single(await form(http), "session"))
         secret = self._browser_secret(http, session_id)
         resent = await self._logins.resend(session_id, secret, self._visitors.visitor(http))
+        speak(http, resent.request.ui_locales)
         if resent.outcome is Outcome.REJECTED:
             raise resent.request.failure("invalid_request", "no mail can be sent to this address")
         notice = None
@@ -76,6 +77,7 @@ class Confirm:
         """Go back to the site without logging in."""
         session_id = _session_of(single(await form(http), "session"))
         request = await self._logins.cancel(session_id, self._browser_secret(http, session_id))
+        speak(http, request.ui_locales)
         if not request.return_address.response_errors and not wants_json(http):
             site = display_origin(request.client_id)
             return self._answers.page(self._answers.pages.cancelled(locale=self._locale(http, request), site=site))
@@ -94,7 +96,7 @@ class Confirm:
         html = page(
             locale=self._locale(http, request), site=display_origin(request.client_id), session=session_id, code=code
         )
-        return self._answers.page(html, form_action=f"'self' {request.client_id}")
+        return self._answers.page(html, form_action=f"'self' {leading_to(request.client_id)}")
 
     def _refuse(self, http: Request, session_id: SessionId, checked: CheckedCode) -> Response:
         self._metrics.email_code_incorrect.inc()
@@ -141,13 +143,14 @@ class Confirm:
             guesses_left=guesses_left,
             notice=notice,
         )
-        return self._answers.page(html, status=status, form_action=f"'self' {request.client_id}")
+        return self._answers.page(html, status=status, form_action=f"'self' {leading_to(request.client_id)}")
 
     def _browser_secret(self, http: Request, session_id: SessionId) -> str:
         return self._cookie.read(http, session_id) if self._cookie else ""
 
     def _locale(self, http: Request, request: AuthorizationRequest) -> Locale:
-        return locale_of(http, request.ui_locales)
+        speak(http, request.ui_locales)
+        return locale_of(http)
 
 
 def _session_of(text: str) -> SessionId:

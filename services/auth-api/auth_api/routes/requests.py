@@ -134,9 +134,14 @@ def _q(options: list[str]) -> float:
     return 1.0
 
 
-def locale_of(request: Request, ui_locales: tuple[str, ...] = ()) -> Locale:
+def speak(request: Request, ui_locales: tuple[str, ...]) -> None:
+    """Let the answer be in the language that the relying party asked for, also where it becomes an error."""
+    request.state.ui_locales = ui_locales
+
+
+def locale_of(request: Request) -> Locale:
     """Choose the language of an answer: ui_locales, then Accept-Language, then English."""
-    return negotiate(ui_locales, request.headers.get("accept-language"))
+    return negotiate(getattr(request.state, "ui_locales", ()), request.headers.get("accept-language"))
 
 
 def ip_of(request: Request, trusted_proxies: tuple[ProxyNetwork, ...]) -> ClientAddress:

@@ -9,7 +9,16 @@ from auth_api.metrics import Metrics
 from service_kit.tracing import Trace
 
 # Read by browsers' apps of any origin: nothing in them depends on who asks, or they take a token of their own.
-OPEN_PATHS = frozenset({"/.well-known/openid-configuration", "/keys.json", "/token", "/userinfo", "/normalize"})
+OPEN_PATHS = frozenset(
+    {
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+        "/keys.json",
+        "/token",
+        "/userinfo",
+        "/normalize",
+    }
+)
 GUARDED_PATHS = frozenset({"/auth", "/confirm"})
 
 _HSTS_SECONDS = 31_536_000
@@ -86,5 +95,6 @@ def _cors_headers(origin: bytes, seconds: int) -> list[tuple[bytes, bytes]]:
         (b"access-control-allow-origin", origin),
         (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
         (b"access-control-allow-headers", b"authorization, content-type"),
+        (b"access-control-expose-headers", b"retry-after, www-authenticate"),
         (b"access-control-max-age", str(seconds).encode()),
     ]

@@ -15,10 +15,10 @@ class Visitors:
 
     trusted_proxies: tuple[ProxyNetwork, ...]
 
-    def visitor(self, http: Request, ui_locales: tuple[str, ...] = ()) -> Visitor:
+    def visitor(self, http: Request) -> Visitor:
         """Describe who sends a request."""
         return Visitor(
             ip=ip_of(http, self.trusted_proxies),
-            locale=locale_of(http, ui_locales),
+            locale=locale_of(http),
             trace=http.scope["state"]["trace"].traceparent,
         )

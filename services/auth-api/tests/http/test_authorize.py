@@ -209,3 +209,27 @@ async def test_body_that_is_no_form_or_too_long_is_refused(broker: Broker) -> No
         "/auth", content=b"state=%ff\xfe", headers={"content-type": "application/x-www-form-urlencoded"}
     )
     assert [as_json.status_code, too_long.status_code, not_text.status_code] == [400, 413, 400]
+
+
+@pytest.mark.parametrize("changes", [{"response_type": "token"}, {"scope": "email", "response_errors": "false"}, {}])
+async def test_ui_locales_choose_the_language_before_accept_language(
+    broker: Broker, changes: dict[str, str | None]
+) -> None:
+    broker.browser.headers["accept-language"] = "fr"
+    assert '<html lang="de"' in (await broker.authorize(ui_locales="xx de", **changes)).text
+    assert '<html lang="fr"' in (await broker.authorize(ui_locales="xx", **changes)).text
+
+
+async def test_errors_on_their_way_back_speak_the_sites_language(broker: Broker) -> None:
+    answer = await broker.authorize(ui_locales="nl", scope="email", response_mode="form_post")
+    assert '<html lang="nl"' in answer.text
+
+
+async def test_mail_sent_again_speaks_the_language_of_the_first(make_broker: MakeBroker) -> None:
+    async with make_broker(resend_delay="0") as broker:
+        session, _ = await broker.begin(ui_locales="nl")
+        page = await broker.browser.post("/resend", data={"session": session})
+        assert '<html lang="nl"' in page.text
+        assert [mail.locale for mail in broker.postbox.mails] == ["nl", "nl"]
+        cancelled = await broker.browser.post("/cancel", data={"session": session})
+    assert '<html lang="nl"' in cancelled.text

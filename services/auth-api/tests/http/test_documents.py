@@ -18,6 +18,7 @@ async def test_discovery_names_every_endpoint_and_may_be_kept(broker: Broker) ->
         assert document[name].startswith("http://localhost:3333/")
     assert answer.headers["cache-control"] == "public, max-age=604800, s-maxage=0"
     assert answer.headers["access-control-allow-origin"] == "*"
+    assert (await broker.browser.get("/.well-known/oauth-authorization-server")).json() == document
 
 
 async def test_keys_are_published_current_first_with_expiry(broker: Broker) -> None:

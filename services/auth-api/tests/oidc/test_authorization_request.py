@@ -8,7 +8,6 @@ from auth_api.errors import CorruptRecordError, OAuthError
 from auth_api.oidc.authorization_request import (
     AuthorizationPolicy,
     AuthorizationRequest,
-    fields_to_repeat,
     parse_authorization_request,
 )
 from shared_store.signing_keys import SigningAlg
@@ -175,7 +174,10 @@ def test_doubled_parameter_of_the_return_address_is_shown_here(name: str) -> Non
     assert refusal.return_address is None
 
 
-@pytest.mark.parametrize("name", ["scope", "nonce", "login_hint", "prompt", "ui_locales", "code_challenge"])
+@pytest.mark.parametrize(
+    "name",
+    ["scope", "nonce", "login_hint", "prompt", "ui_locales", "code_challenge", "display", "max_age", "acr_values"],
+)
 def test_other_doubled_parameter_goes_back(name: str) -> None:
     refusal = _refusal((name, "x"), (name, ""))
     assert refusal.description == f"the request parameter {name} came more than once"
@@ -238,11 +240,6 @@ def test_eddsa_is_given_where_configured_and_asked_for() -> None:
     assert _parse(policy=both, id_token_signing_alg="EdDSA").signing_alg == "EdDSA"
     refusal = _refusal(policy=AuthorizationPolicy(None, EDDSA_ALONE))
     assert refusal.description == "unsupported id_token_signing_alg, must be one of EdDSA"
-
-
-def test_form_repeats_everything_but_the_hint_and_its_own_fields() -> None:
-    params = [("state", ""), ("login_hint", ""), ("_login_hint", "x"), ("resource", "a"), ("resource", "b")]
-    assert fields_to_repeat(params) == [("state", ""), ("resource", "a"), ("resource", "b")]
 
 
 def test_a_request_made_again_from_its_parameters_is_the_same_but_for_the_address() -> None:
