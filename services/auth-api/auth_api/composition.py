@@ -18,7 +18,6 @@ from auth_api.discovery.flights import Flights
 from auth_api.discovery.providers import Provider, Providers
 from auth_api.discovery.safe_http import SafeHttp
 from auth_api.keyring import Keyring
-from auth_api.limits import parse_limits
 from auth_api.login.attempts import Attempts
 from auth_api.login.background import Background
 from auth_api.login.completion import Completion
@@ -73,9 +72,6 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
     registry = CollectorRegistry()
     metrics = Metrics(registry, uncounted=[str(parse_address(text)) for text in settings.uncounted_emails])
     pages = Pages(data_dir=settings.data_dir)
-    attempts = Attempts(
-        parse_limits(settings.limits), settings.wrong_codes_per_address, settings.wrong_codes_per_network
-    )
     async with Store(settings.redis_url.get_secret_value(), parts.connection_options(settings)) as store:
         notices = Notices(store)
         queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
@@ -91,6 +87,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
             Flights[str]() as flights,
             Flights[Provider | None]() as searches,
         ):
+            attempts = Attempts(store=store, background=background, bounds=parts.bounds(settings))
             completion = Completion(
                 store=store,
                 keyring=keyring,
@@ -106,7 +103,6 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 keyring=keyring,
                 completion=completion,
                 attempts=attempts,
-                background=background,
                 settings=parts.login_settings(settings),
             )
             answers = AnswerCache(store, Locks(store, notices), flights)
@@ -124,7 +120,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 keyring=keyring,
                 logins=logins,
                 paths=Paths(
-                    logins=logins,
+                    attempts=attempts,
                     rules=parts.domain_rules(settings, answers, metrics),
                     providers=providers,
                     metrics=metrics,

@@ -9,6 +9,8 @@ from auth_api.discovery.cache import AnswerCache
 from auth_api.discovery.providers import DiscoverySettings
 from auth_api.discovery.webfinger import Link as UsableLink
 from auth_api.discovery.webfinger import usable_links
+from auth_api.limits import parse_limits
+from auth_api.login.attempts import Bounds
 from auth_api.login.domain_rules import DomainRules
 from auth_api.login.logins import LoginSettings
 from auth_api.mail_servers import MailServers
@@ -51,6 +53,16 @@ def discovery(settings: Settings) -> dict[str, object]:
         signing_algs=settings.signing_algs,
         ui_locales=[locale.value for locale in Locale],
         service_documentation=DOCUMENTATION,
+    )
+
+
+def bounds(settings: Settings) -> Bounds:
+    """Say how much is too much."""
+    return Bounds(
+        limits=parse_limits(settings.limits),
+        mails_per_address=settings.mails_per_address,
+        wrong_codes_per_address=settings.wrong_codes_per_address,
+        wrong_codes_per_network=settings.wrong_codes_per_network,
     )
 
 

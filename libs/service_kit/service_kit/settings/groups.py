@@ -157,6 +157,9 @@ class LoginSettings(SettingsGroup):
         0, description="Seconds a device is remembered; 0 = until the browser ends, -1 = no cookie"
     )
     limits: t.Limits = Field(DEFAULT_LIMITS, description="Rate limits, each `flag:flag:COUNT/[N]UNIT`")
+    mails_per_address: t.Count = Field(
+        30, description="Mails an hour to one address, from all networks; a completed login gives its first one back"
+    )
     wrong_codes_per_address: t.Count = Field(
         20, description="Wrong codes an hour for one mail address, over all logins"
     )

@@ -1,18 +1,26 @@
-"""How often somebody may try: the operator's limits at the start of a login, and bounds on wrong guesses across logins.
+"""How often somebody may try: the operator's limits at the start of a login, and bounds across logins and networks.
 
 The operator's limits count every attempt. Wrong guesses are bounded by refusing to begin new logins: one login allows
-a handful of guesses, so who can't begin another can't guess on, whatever network they come from.
+a handful of guesses, so who can't begin another can't guess on, whatever network they come from. Mails to one address
+are bounded as well, so that nobody fills a mailbox from many networks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
 from auth_api.errors import TooManyAttemptsError
 from auth_api.limits import Limit, limit_key_values
+from auth_api.login.background import Background
 from auth_api.oidc.origins import Origin
+from shared_store import rate_limits
+from shared_store.commands import Call
 from shared_store.rate_limits import Count, Counter
+from shared_store.store import Store
+
+T = TypeVar("T")
 
 HOUR = 3600.0
 _ANY_NETWORK = Limit(keys=("ip",), count=1, window=1)
@@ -28,50 +36,100 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
-    """Builds the counters of one attempt: the limits, and the wrong guesses allowed an hour."""
+class Bounds:
+    """How much is too much: the operator's limits, and what one address and one network may cause in an hour."""
 
     limits: Sequence[Limit]
+    mails_per_address: int
     wrong_codes_per_address: int
     wrong_codes_per_network: int
 
-    def counters(self, subject: Subject) -> list[Counter]:
-        """Give what an authorization request counts on."""
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An attempt within the limits: the counters a completed login is refunded on, and the mails to its address."""
+
+    refundable: list[str]
+    mails: Count
+
+
+class Attempts:
+    """Counts attempts, mails and wrong guesses."""
+
+    def __init__(self, *, store: Store, background: Background, bounds: Bounds) -> None:
+        self._store = store
+        self._background = background
+        self._bounds = bounds
+
+    async def count(self, subject: Subject, *, reading: Call[T]) -> tuple[Counted, T]:
+        """Count an authorization request on all limits, and as a mail to its address until it is known to be none.
+
+        `reading` is read in the same round trip. Waits for Redis once.
+
+        Raises:
+            TooManyAttemptsError: a limit is exceeded; the one that lasts longest is told.
+        """
+        limits = self._bounds.limits
+        counters = [_counter(limit, subject) for limit in limits]
+        (*attempts, mails), guesses, read = await self._store.run_all(
+            rate_limits.hit([*counters, self._mails(subject)]), rate_limits.look(self._wrong_guesses(subject)), reading
+        )
+        refundable = [counter.key for limit, counter in zip(limits, counters, strict=True) if limit.decr_complete]
+        counted = Counted(refundable, mails)
+        over = [count for count in attempts if count.exceeded]
+        over += [count for count in guesses if count.hits >= count.counter.count]
+        if over:
+            self.take_mail_back(mails)  # else the refused attempts of one network would keep a person from their mail
+            longest = max(over, key=lambda count: count.seconds_left)
+            raise TooManyAttemptsError(longest.counter.limit, longest.seconds_left)
+        return counted, read
+
+    def take_mail_back(self, mails: Count) -> None:
+        """Say, beside the answer, that what was counted as a mail is none."""
+        self._background.start("take_mail_back", self._store.run(rate_limits.refund([mails.counter.key])))
+
+    def check_mails(self, mails: Count) -> None:
+        """Let a mail that has been counted go out or not.
+
+        Raises:
+            TooManyAttemptsError: the address has been sent as many mails as it may.
+        """
+        if mails.exceeded:
+            self.take_mail_back(mails)
+            raise TooManyAttemptsError(mails.counter.limit, mails.seconds_left)
+
+    async def count_mail(self, subject: Subject) -> None:
+        """Count another mail of a login. Waits for Redis once.
+
+        Raises:
+            TooManyAttemptsError: the address has been sent as many mails as it may.
+        """
+        [mails] = await self._store.run(rate_limits.hit([self._mails(subject)]))
+        self.check_mails(mails)
+
+    def count_wrong_guess(self, subject: Subject) -> None:
+        """Count a wrong guess, beside the answer."""
+        self._background.start("count_wrong_guess", self._store.run(rate_limits.hit(self._wrong_guesses(subject))))
+
+    def _mails(self, subject: Subject) -> Counter:
+        return Counter("mails:address", (str(subject.address),), self._bounds.mails_per_address, HOUR)
+
+    def _wrong_guesses(self, subject: Subject) -> list[Counter]:
+        address, network = (str(subject.address),), _values(_ANY_NETWORK, subject)
         return [
-            Counter(
-                limit=limit.id,
-                values=_values(limit, subject),
-                count=limit.count,
-                window=limit.window,
-                extend_window=limit.extend_window,
-            )
-            for limit in self.limits
+            Counter("wrong-code:address", address, self._bounds.wrong_codes_per_address, HOUR),
+            Counter("wrong-code:network", network, self._bounds.wrong_codes_per_network, HOUR),
         ]
 
-    def refundable(self, counters: Sequence[Counter]) -> list[str]:
-        """Name the counters that a completed login gives its attempt back to."""
-        return [counter.key for limit, counter in zip(self.limits, counters, strict=True) if limit.decr_complete]
 
-    def wrong_guesses(self, subject: Subject) -> list[Counter]:
-        """Give what a wrong guess counts on."""
-        network = _values(_ANY_NETWORK, subject)
-        return [
-            Counter("wrong-code:address", (str(subject.address),), self.wrong_codes_per_address, HOUR),
-            Counter("wrong-code:network", network, self.wrong_codes_per_network, HOUR),
-        ]
-
-
-def refuse_if_exceeded(attempts: Sequence[Count], guesses: Sequence[Count]) -> None:
-    """Let an attempt pass or not.
-
-    Raises:
-        TooManyAttemptsError: a limit is exceeded; the one that lasts longest is told.
-    """
-    over = [count for count in attempts if count.exceeded]
-    over += [count for count in guesses if count.hits >= count.counter.count]
-    if over:
-        longest = max(over, key=lambda count: count.seconds_left)
-        raise TooManyAttemptsError(longest.counter.limit, longest.seconds_left)
+def _counter(limit: Limit, subject: Subject) -> Counter:
+    return Counter(
+        limit=limit.id,
+        values=_values(limit, subject),
+        count=limit.count,
+        window=limit.window,
+        extend_window=limit.extend_window,
+    )
 
 
 def _values(limit: Limit, subject: Subject) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Every method says how often it waits for Redis; a test counts.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import TypeVar
 from urllib.parse import urlencode
 from zlib import crc32
 
@@ -16,8 +15,7 @@ from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
 from auth_api.errors import CorruptRecordError, LoginGoneError, OAuthError
 from auth_api.keyring import Keyring
-from auth_api.login.attempts import Attempts, Subject, refuse_if_exceeded
-from auth_api.login.background import Background
+from auth_api.login.attempts import Attempts, Subject
 from auth_api.login.codes import new_code
 from auth_api.login.completion import Completion, Confirmed
 from auth_api.login.mail_results import MailResults
@@ -25,14 +23,11 @@ from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin
 from auth_api.oidc.records import read_record, text_or_none, texts, write_record
 from service_kit.logs import short_id
-from shared_store import logins, rate_limits
-from shared_store.commands import Call
+from shared_store import logins
 from shared_store.logins import CodeStatus, ResendStatus, SessionId, StoredLogin
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.store import Store
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +106,6 @@ class Logins:
         keyring: Keyring,
         completion: Completion,
         attempts: Attempts,
-        background: Background,
         settings: LoginSettings,
     ) -> None:
         self._store = store
@@ -120,26 +114,7 @@ class Logins:
         self._keyring = keyring
         self._completion = completion
         self._attempts = attempts
-        self._background = background
         self._settings = settings
-
-    async def count_attempt(
-        self, request: AuthorizationRequest, visitor: Visitor, *, reading: Call[T]
-    ) -> tuple[list[str], T]:
-        """Count an authorization request on all limits; gives the counters that a completed login is refunded on.
-
-        `reading` is read in the same round trip. Waits for Redis once.
-
-        Raises:
-            TooManyAttemptsError: one is exceeded.
-        """
-        subject = _subject(request, visitor)
-        counters = self._attempts.counters(subject)
-        attempts, guesses, read = await self._store.run_all(
-            rate_limits.hit(counters), rate_limits.look(self._attempts.wrong_guesses(subject)), reading
-        )
-        refuse_if_exceeded(attempts, guesses)
-        return self._attempts.refundable(counters), read
 
     async def send_mail(
         self, request: AuthorizationRequest, visitor: Visitor, *, refundable: Sequence[str]
@@ -169,10 +144,11 @@ class Logins:
         return MailSent(session_id, browser_secret, request, outcome)
 
     async def resend(self, session_id: SessionId, browser_secret: str, visitor: Visitor) -> Resent:
-        """Mail the same code again. Waits for Redis twice, once where it is refused.
+        """Mail the same code again. Waits for Redis three times, once where it is refused.
 
         Raises:
             LoginGoneError: there is no such login, or this browser did not begin it.
+            TooManyAttemptsError: the address has been sent as many mails as it may.
         """
         allowed = await self._store.run(
             logins.allow_resend(
@@ -189,6 +165,7 @@ class Logins:
         if allowed.status is not ResendStatus.SEND:
             wait = allowed.wait if allowed.status is ResendStatus.WAIT else None
             return Resent(request, sent=False, wait=wait)
+        await self._attempts.count_mail(_subject(request, visitor))
         code = logins.open_code(allowed.sealed_code, browser_secret)
         first_locale = read_record(allowed.login.data, lambda fields: text_or_none(fields, "locale"))
         visitor = replace(visitor, locale=first_locale or visitor.locale)
@@ -252,8 +229,7 @@ class Logins:
             raise LoginGoneError("no login waits for a code under this id")
         request = AuthorizationRequest.from_json(checked.login.request)
         if checked.status is not CodeStatus.RIGHT:
-            counters = self._attempts.wrong_guesses(_subject(request, visitor))
-            self._background.start("count_wrong_guess", self._store.run(rate_limits.hit(counters)))
+            self._attempts.count_wrong_guess(_subject(request, visitor))
         return request
 
     def _queue_of(self, session_id: SessionId) -> MailQueue:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from auth_api.discovery.providers import Provider, Providers
 from auth_api.errors import CorruptRecordError
+from auth_api.login.attempts import Attempts, Subject
 from auth_api.login.domain_rules import DomainRules
-from auth_api.login.logins import Logins, Visitor
+from auth_api.login.logins import Visitor
 from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from shared_store import fetch_cache
@@ -22,8 +23,8 @@ class Path:
 class Paths:
     """Limits, then the domain rules, then discovery."""
 
-    def __init__(self, *, logins: Logins, rules: DomainRules, providers: Providers, metrics: Metrics) -> None:
-        self._logins = logins
+    def __init__(self, *, attempts: Attempts, rules: DomainRules, providers: Providers, metrics: Metrics) -> None:
+        self._attempts = attempts
         self._rules = rules
         self._providers = providers
         self._metrics = metrics
@@ -32,17 +33,23 @@ class Paths:
         """Choose a login's path. Waits for Redis once, and oftener for what its cache has not.
 
         Raises:
-            TooManyAttemptsError: a limit is exceeded.
+            TooManyAttemptsError: a limit is exceeded, or the address has been sent as many mails as it may.
             OAuthError: the domain is refused; or the person would have to read a mail, which `prompt=none` forbids.
         """
         address = request.address
         if address is None:
             raise CorruptRecordError("a login without an address has no path")
         names = [*self._rules.names(address.domain), *self._providers.names(address)]
-        refundable, known = await self._logins.count_attempt(request, visitor, reading=fetch_cache.read_all(names))
+        subject = Subject(visitor.ip, address, request.client_id)
+        counted, known = await self._attempts.count(subject, reading=fetch_cache.read_all(names))
         self._metrics.auth_requested(address)
         await self._rules.check(request, address.domain, known)
         provider = await self._providers.find(address, known)
-        if provider is None and "none" in request.prompt:
+        if provider is not None:
+            self._attempts.take_mail_back(counted.mails)
+            return Path(provider, counted.refundable)
+        if "none" in request.prompt:
+            self._attempts.take_mail_back(counted.mails)
             raise request.failure("interaction_required", "the person has to read a mail")
-        return Path(provider, refundable)
+        self._attempts.check_mails(counted.mails)
+        return Path(None, [*counted.refundable, counted.mails.counter.key])
