@@ -3,6 +3,7 @@
 MailerError             told to the operator by the command line
 ├── OverrideError       an operator's own template or catalogue can't be used
 ├── MalformedMailError  a job asks for a mail that can't be made: a bad address, link or code
+├── SigningKeyError     the DKIM key can't be used
 └── TransportError      a transport is not usable as configured, or its check failed
 """
 
@@ -21,6 +22,10 @@ class OverrideError(MailerError):
 
 class MalformedMailError(MailerError):
     """A mail can't be made of these values; the message names the field, never its value."""
+
+
+class SigningKeyError(MailerError):
+    """The DKIM key can't be used; the message names the file and what is wrong with it."""
 
 
 class TransportError(MailerError):

@@ -5,11 +5,14 @@ Written by hand rather than with `email.message`, which takes a millisecond a ma
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import b64encode
 from binascii import b2a_qp
-from dataclasses import dataclass
-from email.utils import formatdate
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 from mailer.recipients import Recipient
 
@@ -60,7 +63,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail. `subject`, `text` and `html` are plain text; `headers` are in ASCII and need no encoding."""
+    """One mail. `subject`, `text` and `html` are plain text; `headers` are in ASCII and need no encoding.
+
+    `sign` puts a signature on its bytes, where there is to be one.
+    """
 
     id: str
     sender: Sender
@@ -69,6 +75,7 @@ class Mail:
     text: str
     html: str
     headers: tuple[tuple[str, str], ...]
+    sign: Callable[[bytes], bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -85,13 +92,18 @@ class Mail:
         """The headers that a mail API has to be given."""
         return (*self.headers, ("Message-ID", self.message_id))
 
+    async def to_signed_bytes(self) -> bytes:
+        """The mail as a server is to get it, signed if it is to be; the signing is done beside the event loop."""
+        content = self.to_bytes()
+        return content if self.sign is None else await asyncio.to_thread(self.sign, content)
+
     def to_bytes(self) -> bytes:
         """The mail as it goes over the wire (RFC 5322, 2045), lines ended by CRLF, dots not yet stuffed."""
         lines = [
             f"From: {self.sender.header}",
             f"To: <{self.to.address}>",
             f"Subject: {encode_text(self.subject, len('Subject: '))}",
-            f"Date: {formatdate()}",
+            f"Date: {format_datetime(datetime.now(UTC))}",
             f"Message-ID: {self.message_id}",
             *(f"{name}: {value}" for name, value in self.headers),
             "",

@@ -14,6 +14,7 @@ from mailer.catalogues import ENGLISH, Catalogue, read_catalogue
 from mailer.errors import MalformedMailError, OverrideError
 from mailer.mails import Mail, Sender, one_line
 from mailer.recipients import parse_recipient
+from mailer.signing import DkimSigner
 from shared_store.mail_jobs import MailJob
 
 _HERE = Path(__file__).parent
@@ -58,8 +59,9 @@ class Renderer:
         OverrideError: one of them can't be used.
     """
 
-    def __init__(self, sender: Sender, *, data_dir: Path | None = None) -> None:
+    def __init__(self, sender: Sender, *, data_dir: Path | None = None, signer: DkimSigner | None = None) -> None:
         self._sender = sender
+        self._signer = signer
         folders = [*([data_dir / "tmpl"] if data_dir else []), _HERE / "templates"]
         self._languages: Mapping[str, _Language] = {
             tag: _Language(tag, _catalogue(tag, data_dir), folders) for tag in LOCALES
@@ -100,6 +102,7 @@ class Renderer:
             text=language.text.render(facts),
             html=language.html.render(facts),
             headers=(*self._headers, ("Content-Language", language.tag)),
+            sign=self._signer,
         )
 
 

@@ -25,6 +25,10 @@ class Mailer:
         given = {"REDIS_URL": url, "FROM_ADDRESS": "login@broker.example", "SMTP_SERVER": f"127.0.0.1:{smtp_port}"}
         self._environment = {**os.environ, **{f"BROKER_{name}": value for name, value in given.items()}}
 
+    def set(self, **settings: str) -> None:
+        """Set more of the configuration."""
+        self._environment |= {f"BROKER_{name.upper()}": value for name, value in settings.items()}
+
     def __call__(self, *arguments: str) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "mailer", *arguments],

@@ -79,6 +79,9 @@ class MailSettings(SettingsGroup):
         yield from super().cautions()
         if self.smtp_server and self.smtp_username and self.smtp_security == "off":
             yield "smtp_security", "is off, so smtp_password crosses the network in the clear"
+        sender = self.from_address.rpartition("@")[2].lower()
+        if self.dkim_domain and not f".{sender}".endswith(f".{self.dkim_domain}"):
+            yield "dkim_domain", f"is not {sender} of from_address nor above it, so DMARC does not count the signature"
 
 
 def _order_of_transports(given: Given) -> Findings:

@@ -34,7 +34,7 @@ class SendmailTransport:
             return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, f"start {error.strerror}")
         try:
             async with asyncio.timeout(bound):
-                await process.communicate(mail.to_bytes().replace(b"\r\n", b"\n"))
+                await process.communicate((await mail.to_signed_bytes()).replace(b"\r\n", b"\n"))
         except TimeoutError:
             return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, "timed out")
         finally:

@@ -65,7 +65,7 @@ class SmtpTransport:
         stage = [Stage.CONNECT]
         try:
             async with asyncio.timeout(bound), self._free:
-                return await self._send(mail, mail.to_bytes(), stage)
+                return await self._send(mail, await mail.to_signed_bytes(), stage)
         except TimeoutError:
             return judge_loss(stage[0], "timed out")
         except _OpeningError as error:
