@@ -65,7 +65,7 @@ def dns(algorithm: str) -> Callable[..., bytes]:
 
 
 def verifies(content: bytes, algorithm: str) -> bool:
-    return dkim.verify(content, dnsfunc=dns(algorithm))
+    return bool(dkim.verify(content, dnsfunc=dns(algorithm)))
 
 
 def mail(algorithm: str, **changes: object) -> Mail:
