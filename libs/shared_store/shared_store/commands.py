@@ -55,9 +55,10 @@ class Call(Generic[T_co]):
     decode: Callable[[list[Reply]], T_co]
 
 
-def load_script(name: str) -> Script:
-    """Read a script that is part of this package."""
-    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+def load_script(name: str, *, shared: str | None = None) -> Script:
+    """Read a script that is part of this package, behind the functions that it shares with others."""
+    folder = resources.files(__package__).joinpath("lua")
+    text = "".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (shared, name) if part)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

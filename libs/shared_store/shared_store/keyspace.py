@@ -122,7 +122,7 @@ MAIL_DELAYED: Final = KeyPattern(
     pattern="mail:{{{tag}}}:delayed",
     type="ZSET",
     ttl=None,
-    writers=("mailer",),
+    writers=("auth-api", "mailer"),
     readers=("mailer",),
     why="Id to the time (ms) of the next attempt; counts towards mail_queue_max.",
 )
@@ -130,9 +130,17 @@ MAIL_DEATHS: Final = KeyPattern(
     pattern="mail:{{{tag}}}:deaths",
     type="HASH",
     ttl=None,
-    writers=("mailer",),
+    writers=("auth-api", "mailer"),
     readers=("mailer",),
     why="Id to how many workers died holding it; goes with the job.",
+)
+MAIL_LOGINS: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:logins",
+    type="HASH",
+    ttl=None,
+    writers=("auth-api", "mailer"),
+    readers=("auth-api", "mailer"),
+    why="A login's digest to its job in the queue, and to a newer one behind that; goes with the job.",
 )
 MAIL_LEASES: Final = KeyPattern(
     pattern="mail:{{{tag}}}:leases",

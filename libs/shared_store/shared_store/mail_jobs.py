@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from shared_store.errors import CorruptRecord, StoreError
+from shared_store.keyspace import digest
 
 VERSION = 1
 HISTORY = 20  # attempts that a job remembers
@@ -106,9 +107,12 @@ class MailJob:
         return replace(self, attempts=self.attempts + 1, history=(*self.history, outcome)[-HISTORY:])
 
 
-def new_job_id() -> str:
-    """Make a job's id; the mail's Message-ID is made from it, so that a repeat is recognised."""
-    return secrets.token_urlsafe(18)
+def new_job_id(session_id: str = "") -> str:
+    """Make a job's id; the mail's Message-ID is made from it, so that a repeat is recognised.
+
+    Ids of one login begin with the same digest of its session id: the queue sends one at a time of these.
+    """
+    return f"{digest('mail', session_id)}-{secrets.token_urlsafe(9)}" if session_id else secrets.token_urlsafe(18)
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,7 @@
 """The mail queue: lists for the hand-off, one lease a worker, at least once, one identity a job.
 
-A job is always in exactly one place: ready, delayed, or in one worker's hand. Every step is one script.
+A job is always in exactly one place: ready, delayed, in one worker's hand, or behind a job of the same login that is in
+hand. Every step is one script.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from shared_store.keyspace import (
     MAIL_DELAYED,
     MAIL_JOBS,
     MAIL_LEASES,
+    MAIL_LOGINS,
     MAIL_READY,
     MAIL_RESULT,
     MAIL_TAKEN,
@@ -31,16 +33,16 @@ DEAD_KEPT = 1000  # jobs
 POISON_DEATHS = 3  # workers that died holding a job, after which it is buried
 PROMOTE_AT_ONCE = 500
 
-_ENQUEUE = load_script("enqueue_mail")
+_ENQUEUE = load_script("enqueue_mail", shared="mail_logins")
 _RENEW = load_script("renew_lease")
 _CLAIM = load_script("claim_mail")
-_FINISH = load_script("finish_mail")
-_DELAY = load_script("delay_mail")
+_FINISH = load_script("finish_mail", shared="mail_logins")
+_DELAY = load_script("delay_mail", shared="mail_logins")
 _PROMOTE = load_script("promote_mail")
 _EXPIRED = load_script("expired_workers")
-_REAP = load_script("reap_mail")
-_GIVE_BACK = load_script("give_back_mail")
-_REVIVE = load_script("revive_mail")
+_REAP = load_script("reap_mail", shared="mail_logins")
+_GIVE_BACK = load_script("give_back_mail", shared="mail_logins")
+_REVIVE = load_script("revive_mail", shared="mail_logins")
 
 
 class Outcome(StrEnum):
@@ -129,6 +131,7 @@ class MailQueue:
         self._delayed = MAIL_DELAYED.key(tag=tag)
         self._jobs = MAIL_JOBS.key(tag=tag)
         self._deaths = MAIL_DEATHS.key(tag=tag)
+        self._logins = MAIL_LOGINS.key(tag=tag)
         self._leases = MAIL_LEASES.key(tag=tag)
         self._dead = MAIL_DEAD.key(tag=tag)
 
@@ -143,6 +146,8 @@ class MailQueue:
     def enqueue(self, job: MailJob, *, bound: int) -> Call[None]:
         """Hand a job over; one that is known already is left as it is.
 
+        One login has one job in line: a newer takes the older's place, or waits until that is out of a worker's hand.
+
         Raises:
             QueueFull: as many jobs wait as `bound` allows.
         """
@@ -151,7 +156,7 @@ class MailQueue:
             if replies[0] < 0:
                 raise QueueFull("too many mails wait to be sent: look at the mailer and its mail server")
 
-        keys = [self._ready, self._delayed, self._jobs, self._result(job.id)]
+        keys = [self._ready, self._delayed, self._jobs, self._result(job.id), self._deaths, self._logins]
         return Call((_ENQUEUE(keys, job.id, job.to_json(), bound),), decode)
 
     def result(self, job_id: str) -> Call[Outcome | None]:
@@ -213,20 +218,23 @@ class MailQueue:
         return self._finish(worker, dead.id, outcome, tell, dead.to_json())
 
     def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
-        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id)]
+        keys = [
+            self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id), self._ready, self._logins,
+        ]  # fmt: skip
         words = (_octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
         return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
 
     def delay(self, worker: str, job: MailJob, *, seconds: float) -> Call[bool]:
         """Put a job off; False where it was not in the worker's hand."""
-        keys = [self._taken(worker), self._jobs, self._delayed]
-        return Call((_DELAY(keys, job.id, job.to_json(), int(seconds * 1000)),), lambda replies: bool(replies[0]))
+        return self._delay(worker, job.id, job.to_json(), seconds)
 
     def delay_unread(self, worker: str, claimed: Claimed, *, seconds: float) -> Call[bool]:
         """Put off a job as it lies there, unread: one that only a newer mailer can read."""
-        keys = [self._taken(worker), self._jobs, self._delayed]
-        words = (_octets(claimed.id), claimed.raw or b"", int(seconds * 1000))
-        return Call((_DELAY(keys, *words),), lambda replies: bool(replies[0]))
+        return self._delay(worker, claimed.id, claimed.raw or b"", seconds)
+
+    def _delay(self, worker: str, job_id: str, job: str | bytes, seconds: float) -> Call[bool]:
+        keys = [self._taken(worker), self._jobs, self._delayed, self._deaths, self._logins]
+        return Call((_DELAY(keys, _octets(job_id), job, int(seconds * 1000)),), lambda replies: bool(replies[0]))
 
     def promote(self) -> Call[int]:
         """Make delayed jobs whose time has come ready; tells how many."""
@@ -238,13 +246,14 @@ class MailQueue:
 
     def reap(self, worker: str) -> Call[int]:
         """Put back what a dead worker had in hand; tells how many jobs, -1 where it is alive after all."""
-        keys = [self._leases, self._taken(worker), self._ready, self._deaths]
-        return Call((_REAP(keys, worker),), lambda replies: int(replies[0]))
+        return Call((_REAP(self._hand(worker), worker),), lambda replies: int(replies[0]))
 
     def give_back(self, worker: str) -> Call[int]:
         """Return what a worker has in hand, untried, and end its lease; tells how many jobs."""
-        keys = [self._leases, self._taken(worker), self._ready]
-        return Call((_GIVE_BACK(keys, worker),), lambda replies: int(replies[0]))
+        return Call((_GIVE_BACK(self._hand(worker), worker),), lambda replies: int(replies[0]))
+
+    def _hand(self, worker: str) -> list[str]:
+        return [self._leases, self._taken(worker), self._ready, self._deaths, self._jobs, self._logins]
 
     # --- the operator's side ---
 
@@ -291,7 +300,7 @@ class MailQueue:
         return self._revive(job_id, "drop")
 
     def _revive(self, job_id: str, verb: str) -> Call[bool]:
-        keys = [self._delayed, self._ready, self._jobs, self._deaths]
+        keys = [self._delayed, self._ready, self._jobs, self._deaths, self._logins]
         return Call((_REVIVE(keys, job_id, verb),), lambda replies: bool(replies[0]))
 
     def dead_letters(self, *, most: int = DEAD_KEPT) -> Call[list[DeadJob]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from shared_store.key_sets import KeySet, KeySets, PublishedKey
 from shared_store.keyspace import KEYS, KeyPattern, digest
 from shared_store.locks import Locks
 from shared_store.logins import StoredLogin, new_session_id
-from shared_store.mail_jobs import MailJob
+from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import DeadJob, MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
@@ -76,6 +77,7 @@ async def do_everything_once(store: Store) -> None:
     await store.run(queue.reap("slow"))
     await store.run(queue.register("slow", lease=60))
     await store.run(queue.claim("slow", room=1, known=[]))
+    await store.run(queue.enqueue(replace(job(9), id=new_job_id("session")), bound=100))
 
 
 def matching(key: str) -> KeyPattern:

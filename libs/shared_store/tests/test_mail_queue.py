@@ -20,7 +20,7 @@ from shared_store.keyspace import (
     MAIL_TAKEN,
     mail_result_channel,
 )
-from shared_store.mail_jobs import MailJob
+from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import Claimed, DeadJob, Depth, MailQueue, Outcome, parse_result, queue_tags
 from shared_store.notices import Notices
 from shared_store.store import Store
@@ -288,6 +288,77 @@ async def test_unreadable_dead_letter_is_told_as_such(store: Store) -> None:
     for junk in (b"\xff", b"[]", b"{}", b'{"history":[],"unknown":1}', b"[" * 50_000, b"null"):
         await store.client.lpush(MAIL_DEAD.key(tag="mail"), junk)
     assert {dead.reason for dead in await store.run(QUEUE.dead_letters())} == {"unreadable"}
+
+
+def of_login(number: int, **changes: object) -> MailJob:
+    return dataclasses.replace(job(number), id=f"{'c' * 32}-{number}", **changes)  # type: ignore[arg-type]
+
+
+async def test_newer_mail_of_a_login_takes_the_place_in_line_of_the_older(store: Store) -> None:
+    await fill(store, 1)
+    await store.run(QUEUE.enqueue(of_login(1), bound=10))
+    await store.run(QUEUE.enqueue(job(2), bound=10))
+    await store.run(QUEUE.enqueue(of_login(2, code="newer"), bound=3))  # a full queue takes what replaces
+    claimed = await full_claim(store)
+    assert [found.id for found in claimed] == ["job-0", of_login(2).id, "job-2"]
+    assert b'"newer"' in (claimed[1].raw or b"")
+    assert await store.run(QUEUE.show(of_login(1).id)) is None
+
+
+async def test_newer_mail_of_a_login_takes_the_time_of_one_that_was_put_off(store: Store) -> None:
+    await store.run(QUEUE.enqueue(of_login(1), bound=10))
+    await claim(store)
+    await store.run(QUEUE.delay("w", of_login(1), seconds=3600))
+    [(_, due)] = await store.run(QUEUE.waiting(most=9))
+    await store.run(QUEUE.enqueue(of_login(2), bound=10))
+    assert await store.run(QUEUE.waiting(most=9)) == [(of_login(2).id, due)]
+
+
+async def test_newer_mail_of_a_login_waits_until_the_older_is_out_of_hand(store: Store) -> None:
+    await store.run(QUEUE.enqueue(of_login(1), bound=10))
+    await claim(store)
+    for number in (2, 3):
+        await store.run(QUEUE.enqueue(of_login(number), bound=10))
+        assert await claim(store, known=(of_login(1).id,)) == []
+    assert await store.run(QUEUE.show(of_login(2).id)) is None  # the third took its place
+    assert await store.run(QUEUE.finish("w", of_login(1).id, Outcome.DELIVERED))
+    assert await claim(store) == [of_login(3).id]
+
+
+@pytest.mark.parametrize("end", ["delay", "give_back", "reap"])
+async def test_newer_mail_of_a_login_goes_out_in_place_of_one_that_comes_back(store: Store, end: str) -> None:
+    await store.run(QUEUE.enqueue(of_login(1), bound=10))
+    await claim(store)
+    await store.run(QUEUE.enqueue(of_login(2), bound=10))
+    if end == "delay":
+        await store.run(QUEUE.delay("w", of_login(1), seconds=-1))
+        assert await store.run(QUEUE.promote()) == 1
+    elif end == "give_back":
+        await store.run(QUEUE.give_back("w"))
+    else:
+        await store.run(QUEUE.renew("w", lease=-1))
+        await store.run(QUEUE.reap("w"))
+    [found] = await full_claim(store)
+    assert (found.id, found.deaths) == (of_login(2).id, 1 if end == "reap" else 0)
+    assert await read(store, "HKEYS", JOBS) == [of_login(2).id.encode()]
+
+
+async def test_operator_drops_a_mail_that_waits_behind_one_in_hand(store: Store) -> None:
+    await store.run(QUEUE.enqueue(of_login(1), bound=10))
+    await claim(store)
+    await store.run(QUEUE.enqueue(of_login(2), bound=10))
+    assert not await store.run(QUEUE.drop(of_login(1).id))
+    assert await store.run(QUEUE.drop(of_login(2).id))
+    assert await store.run(QUEUE.finish("w", of_login(1).id, Outcome.DELIVERED))
+    assert await QUEUE.depth(store) == Depth(0, 0, {"w": 0}, 0)
+
+
+def test_ids_of_one_login_begin_alike_and_betray_no_session() -> None:
+    first, again, other = new_job_id("secret"), new_job_id("secret"), new_job_id("else")
+    assert first[:33] == again[:33] != other[:33]
+    assert first != again
+    assert "secret" not in first
+    assert all(MailJob.from_json(dataclasses.replace(job(0), id=one).to_json().encode()) for one in (first, other))
 
 
 async def test_operator_brings_a_delayed_job_forward_or_drops_one_that_waits(store: Store) -> None:

@@ -18,7 +18,9 @@ from shared_store.testing.deployments import Deployment
 
 T = TypeVar("T")
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
-IDS = st.sampled_from([f"job-{number}" for number in range(8)])
+# Some of no login, and some of two logins, of which one at a time may be anywhere but behind another.
+LOGINS = ["a" * 32, "b" * 32]
+IDS = st.sampled_from([*(f"job-{number}" for number in range(5)), *(f"{login}-{n}" for login in LOGINS for n in "123")])
 TWICE = st.booleans()  # whether the call is sent again, as after a lost reply
 BOUND = 6
 
@@ -43,6 +45,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.leases: set[str] = set()
         self.expired: set[str] = set()
         self.done: set[str] = set()
+        self.behind: dict[str, str] = {}  # job in hand to the newer one that waits until it is not
 
     def wait(self, work: object) -> object:
         async def run() -> object:
@@ -55,7 +58,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @property
     def live(self) -> set[str]:
-        return self.ready | self.due | self.later | set().union(*self.hands.values())
+        return self.ready | self.due | self.later | set().union(*self.hands.values(), self.behind.values())
+
+    def older(self, job_id: str) -> str | None:
+        """The job of the same login that is in the queue, but for one behind it."""
+        login = job_id[:32]
+        others = self.live - set(self.behind.values())
+        return next((other for other in others if other[:32] == login), None) if login in LOGINS else None
 
     @rule(job_id=IDS, twice=TWICE)
     def enqueue(self, job_id: str, twice: bool) -> None:
@@ -69,9 +78,20 @@ class QueueMachine(RuleBasedStateMachine):
             assert full
             assert not known
         else:
-            assert known or not full
-            if not known:
+            older = self.older(job_id)
+            assert known or older or not full
+            if not known and older:
+                self.replace(older, job_id)
+            elif not known:
                 self.ready.add(job_id)
+
+    def replace(self, older: str, job_id: str) -> None:
+        for place in (self.ready, self.due, self.later):
+            if older in place:
+                place.remove(older)
+                place.add(job_id)
+                return
+        self.behind[older] = job_id
 
     @precondition(lambda self: self.ready)
     @rule(worker=WORKERS)
@@ -116,6 +136,8 @@ class QueueMachine(RuleBasedStateMachine):
         if job_id in self.hands[worker]:
             self.hands[worker].remove(job_id)
             self.done.add(job_id)
+            if newer := self.behind.pop(job_id, None):
+                self.ready.add(newer)
 
     @rule(worker=WORKERS, job_id=IDS, due=st.booleans(), twice=TWICE)
     def delay(self, worker: str, job_id: str, due: bool, twice: bool) -> None:
@@ -125,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.run_call(call)
         if job_id in self.hands[worker]:
             self.hands[worker].remove(job_id)
-            (self.due if due else self.later).add(job_id)
+            (self.due if due else self.later).add(self.behind.pop(job_id, job_id))
 
     @rule(twice=TWICE)
     def promote(self, twice: bool) -> None:
@@ -145,10 +167,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job_id=IDS)
     def drop(self, job_id: str) -> None:
-        waits = job_id in self.ready | self.due | self.later
+        waits = job_id in self.ready | self.due | self.later | set(self.behind.values())
         assert self.run_call(self.queue.drop(job_id)) == waits
         for place in (self.ready, self.due, self.later):
             place.discard(job_id)
+        self.behind = {first: newer for first, newer in self.behind.items() if newer != job_id}
 
     @rule(worker=WORKERS)
     def register(self, worker: str) -> None:
@@ -181,7 +204,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.empty_hand(worker)
 
     def empty_hand(self, worker: str) -> None:
-        self.ready |= self.hands[worker]
+        self.ready |= {self.behind.pop(job_id, job_id) for job_id in self.hands[worker]}
         self.hands[worker] = set()
         self.leases.discard(worker)
         self.expired.discard(worker)
@@ -199,14 +222,17 @@ class QueueMachine(RuleBasedStateMachine):
             command("HKEYS", "mail:{machine}:jobs"),
             command("ZRANGE", "mail:{machine}:leases", 0, -1),
             command("HKEYS", "mail:{machine}:deaths"),
+            command("HVALS", "mail:{machine}:logins"),
             *(command("LRANGE", f"mail:{{machine}}:taken:{worker}", 0, -1) for worker in self.hands),
         )
-        ready, delayed, jobs, leases, deaths, *hands = self.run_call(Call(places, list))
+        ready, delayed, jobs, leases, deaths, logins, *hands = self.run_call(Call(places, list))
         assert sorted(ready) == sorted(name.encode() for name in self.ready)
         assert set(delayed) == {name.encode() for name in self.due | self.later}
         assert set(jobs) == {name.encode() for name in self.live}
         assert set(leases) == {name.encode() for name in self.leases}
         assert set(deaths) <= set(jobs)
+        firsts = {job_id for job_id in self.live - set(self.behind.values()) if job_id[:32] in LOGINS}
+        assert sorted(logins) == sorted(f"{one} {self.behind.get(one, '')}".strip().encode() for one in firsts)
         for ids, expected in zip(hands, self.hands.values(), strict=True):
             assert sorted(ids) == sorted(name.encode() for name in expected)
         assert set(self.run_call(self.queue.expired_workers())) == self.expired
@@ -215,6 +241,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Work through everything that is left; then the queue's keys have to be gone."""
         for worker in self.hands:
             self.run_call(self.queue.give_back(worker))
+            self.empty_hand(worker)
         self.run_call(self.queue.register("w0", lease=3600))
         for job_id in self.due | self.later:
             self.run_call(self.queue.retry_now(job_id))
@@ -224,7 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
         for found in claimed.jobs:
             assert self.run_call(self.queue.finish("w0", found.id, Outcome.DELIVERED))
         self.run_call(self.queue.give_back("w0"))
-        names = ("ready", "delayed", "jobs", "leases", "deaths", "taken:w0", "taken:w1", "taken:w2")
+        names = ("ready", "delayed", "jobs", "leases", "deaths", "logins", "taken:w0", "taken:w1", "taken:w2")
         keys = [f"mail:{{machine}}:{name}" for name in names]
         assert self.run_call(Call((command("EXISTS", *keys),), lambda replies: replies[0])) == 0
         self.runner.run(self.store.aclose())

@@ -3,7 +3,7 @@
 -- ARGV[1]  worker
 -- ARGV[2]  jobs the worker may have in hand
 -- ARGV[3…] ids it knows to have in hand
--- returns  {server's time in ms, {id, job, deaths, id, job, deaths, …}}, or false where the worker's lease is gone
+-- returns  {server's time in ms, {id, job, deaths, id, job, deaths, …}}, who waited longest first, or false where the worker's lease is gone
 -- Sent again after a lost reply it gives the same jobs again: what is in hand, less what the worker knows of.
 if not redis.call('ZSCORE', KEYS[4], ARGV[1]) then
   return false
@@ -22,7 +22,9 @@ for _ = 1, room do
   redis.call('LPUSH', KEYS[2], id)
 end
 local news = {}
-for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+local hand = redis.call('LRANGE', KEYS[2], 0, -1)
+for i = #hand, 1, -1 do
+  local id = hand[i]
   if not known[id] then
     table.insert(news, id)
     table.insert(news, redis.call('HGET', KEYS[3], id))

@@ -1,5 +1,6 @@
 -- finish_mail: be done with a job, delivered or given up.
 -- KEYS[1]  taken by this worker    KEYS[2]  jobs    KEYS[3]  deaths    KEYS[4]  dead    KEYS[5]  result of this job
+-- KEYS[6]  ready    KEYS[7]  logins
 -- ARGV[1]  job id
 -- ARGV[2]  outcome, for the page that waits
 -- ARGV[3]  milliseconds for which the outcome is kept
@@ -13,6 +14,10 @@ if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then
 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
+local newer = leave(KEYS[7], ARGV[1])
+if newer then
+  redis.call('RPUSH', KEYS[6], newer)
+end
 if ARGV[5] ~= '' then
   redis.call('LPUSH', KEYS[4], ARGV[5])
   redis.call('LTRIM', KEYS[4], 0, tonumber(ARGV[6]) - 1)

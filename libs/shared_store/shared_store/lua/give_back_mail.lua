@@ -1,5 +1,5 @@
 -- give_back_mail: return what a worker has in hand, untried, and end its lease.
--- KEYS[1]  leases    KEYS[2]  taken by this worker    KEYS[3]  ready
+-- KEYS[1]  leases    KEYS[2]  taken by this worker    KEYS[3]  ready    KEYS[4]  deaths    KEYS[5]  jobs    KEYS[6]  logins
 -- ARGV[1]  the worker
 -- returns  how many jobs went back to ready
 redis.call('ZREM', KEYS[1], ARGV[1])
@@ -9,6 +9,6 @@ while true do
   if not id then
     return moved
   end
-  redis.call('RPUSH', KEYS[3], id)
+  redis.call('RPUSH', KEYS[3], newest(KEYS[6], KEYS[5], KEYS[4], id))
   moved = moved + 1
 end

@@ -1,5 +1,5 @@
 -- reap_mail: take over what a dead worker had in hand.
--- KEYS[1]  leases    KEYS[2]  taken by that worker    KEYS[3]  ready    KEYS[4]  deaths
+-- KEYS[1]  leases    KEYS[2]  taken by that worker    KEYS[3]  ready    KEYS[4]  deaths    KEYS[5]  jobs    KEYS[6]  logins
 -- ARGV[1]  the worker
 -- returns  how many jobs went back to ready; -1 where its lease has not ended
 -- The jobs go to the end that is taken from next: their persons have waited longest.
@@ -12,10 +12,11 @@ end
 redis.call('ZREM', KEYS[1], ARGV[1])
 local moved = 0
 while true do
-  local id = redis.call('LPOP', KEYS[2])
-  if not id then
+  local taken = redis.call('LPOP', KEYS[2])
+  if not taken then
     return moved
   end
+  local id = newest(KEYS[6], KEYS[5], KEYS[4], taken)
   redis.call('RPUSH', KEYS[3], id)
   redis.call('HINCRBY', KEYS[4], id, 1)
   moved = moved + 1

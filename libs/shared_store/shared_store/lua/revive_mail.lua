@@ -1,5 +1,5 @@
--- revive_mail: bring a job that waits for its next attempt forward, or drop it.
--- KEYS[1]  delayed    KEYS[2]  ready    KEYS[3]  jobs    KEYS[4]  deaths
+-- revive_mail: bring a job that waits for its next attempt forward, or drop one that waits.
+-- KEYS[1]  delayed    KEYS[2]  ready    KEYS[3]  jobs    KEYS[4]  deaths    KEYS[5]  logins
 -- ARGV[1]  job id
 -- ARGV[2]  'now' or 'drop'
 -- returns  1 done, 0 it does not wait (unknown, or in a worker's hand)
@@ -12,8 +12,15 @@ if ARGV[2] == 'now' then
 end
 waits = waits + redis.call('LREM', KEYS[2], 1, ARGV[1])
 if waits > 0 then
-  redis.call('HDEL', KEYS[3], ARGV[1])
-  redis.call('HDEL', KEYS[4], ARGV[1])
-  return 1
+  leave(KEYS[5], ARGV[1])
+else
+  local login = login_of(ARGV[1])
+  local first, newer = jobs_of(KEYS[5], login)
+  if newer ~= ARGV[1] then
+    return 0
+  end
+  redis.call('HSET', KEYS[5], login, first)
 end
-return 0
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[1])
+return 1

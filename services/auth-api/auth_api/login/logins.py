@@ -242,7 +242,7 @@ class Logins:
         now = self._keyring.now()
         query = urlencode({"session": session_id, "code": code})
         return MailJob(
-            id=new_job_id(),
+            id=new_job_id(session_id),
             to=str(_address(request)),
             locale=visitor.locale,
             site=display_origin(request.client_id),
