@@ -10,6 +10,7 @@ import json
 import pytest
 
 from shared_store import auth_codes, fetch_cache, logins, rate_limits
+from shared_store.batching import Batching
 from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import CorruptRecord, StoreError, StoreUnavailable
@@ -246,3 +247,43 @@ async def test_store_can_be_closed_unused_and_twice(any_server: Deployment) -> N
     store = Store(any_server.url, any_server.options)
     await store.aclose()
     await store.aclose()
+
+
+async def test_calls_of_many_tasks_go_in_few_round_trips_and_each_gets_its_own_value(store: Store) -> None:
+    batching = Batching(store)
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(batching.work())
+        before = store.round_trips
+        answers = await asyncio.gather(*(batching.run(echo(number)) for number in range(50)))
+        assert answers == list(range(50))
+        assert store.round_trips - before < 10
+        working.cancel()
+
+
+async def test_call_that_cannot_be_carried_out_fails_alone_in_its_batch(store: Store) -> None:
+    batching = Batching(store)
+    wrong = Call((command("LLEN", "a string"),), lambda replies: replies[0])
+    await store.client.set("a string", "")
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(batching.work())
+        calls = [batching.run(echo(1)), batching.run(wrong), batching.run(echo(2))]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [answers[0], answers[2]] == [1, 2]
+        assert isinstance(answers[1], CorruptRecord)
+        working.cancel()
+
+
+async def test_caller_that_is_cancelled_leaves_the_others_of_its_batch_alone(store: Store) -> None:
+    batching = Batching(store)
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(batching.work())
+        gone = asyncio.ensure_future(batching.run(echo(1)))
+        other = asyncio.ensure_future(batching.run(echo(2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await other == 2
+        working.cancel()
+
+
+def echo(number: int) -> Call[int]:
+    return Call((command("SETRANGE", f"echo-{number}", 0, "." * number),), lambda replies: replies[0])

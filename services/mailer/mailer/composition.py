@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +29,7 @@ from mailer.transports.smtp import SmtpOptions, SmtpTransport
 from mailer.worker import Worker
 from service_kit.internal_port import Check
 from service_kit.stopping import Stop
+from shared_store.batching import Batching
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
 from shared_store.locks import Locks
@@ -42,14 +43,14 @@ class Service:
     """What runs: the workers and what goes on beside them, what readiness asks, and the metrics."""
 
     workers: Sequence[Worker]
-    helpers: Sequence[Reaper | Watch]
+    helpers: Sequence[Callable[[], Coroutine[None, None, None]]]
     checks: Sequence[Check]
     registry: CollectorRegistry
 
     async def run(self, stop: Stop) -> None:
         """Send mail until asked to stop, and leave nothing in hand."""
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(helper.run()) for helper in self.helpers]
+            helpers = [group.create_task(helper()) for helper in self.helpers]
             async with asyncio.TaskGroup() as working:
                 for worker in self.workers:
                     working.create_task(worker.run(stop))
@@ -70,7 +71,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     queues = open_queues(settings)
     async with open_store(settings) as store, open_transports(settings) as transports:
         tools = Tools(
-            store=store,
+            settling=Batching(store),
             renderer=open_renderer(settings),
             delivery=Delivery(transports),
             metrics=metrics,
@@ -78,11 +79,11 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             attempt_timeout=settings.send_email_timeout,
         )
         slots = Slots(settings.mail_concurrency)
-        workers = [Worker(queue, tools, slots) for queue in queues.values()]
+        workers = [Worker(queue, store, tools, slots) for queue in queues.values()]
         reaper = Reaper(store, Locks(store, Notices(store)), queues, metrics)
         watch = Watch(store, queues, metrics, clock)
         checks = (Check("redis", store.ping), Check("lease", _registered(workers)))
-        yield Service(workers, (reaper, watch), checks, registry)
+        yield Service(workers, (reaper.run, watch.run, tools.settling.work), checks, registry)
 
 
 def open_queues(settings: Settings) -> dict[str, MailQueue]:

@@ -118,6 +118,8 @@ def judge_status(status: int, *, retry_after: float = 0.0) -> Verdict:
     return Verdict(Kind.GIVE_UP, fault, reason)
 
 
+# Nobody's fault: it came to be too late, or another mailer's, on the way.
+WITHHELD = Verdict(Kind.TRY_AGAIN, Fault.NONE, "not wanted any more")
 SMTPUTF8_MISSING = Verdict(Kind.GIVE_UP, Fault.RECIPIENT, "smtputf8 not offered")
 
 

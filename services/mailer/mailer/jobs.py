@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
@@ -16,14 +16,15 @@ from mailer.lease import Lease, ServerClock
 from mailer.metrics import Metrics
 from mailer.rendering import Renderer
 from service_kit.tracing import Trace
+from shared_store.batching import Batching
 from shared_store.commands import Call
 from shared_store.errors import CorruptRecord, StoreError
 from shared_store.mail_jobs import MailJob, NewerJob
 from shared_store.mail_queue import POISON_DEATHS, Claimed, DeadJob, MailQueue, Outcome
-from shared_store.store import Store
 
 T = TypeVar("T")
 
+HAND_OVER = 1.0  # seconds before the deadline at which a server is given a mail at the latest
 UNREAD_PAUSE = 30.0  # seconds for which a job for a newer mailer is put off
 BACK_OFF, LONGEST_BACK_OFF = 2.0, 60.0
 SETTLE_AGAIN, LONGEST_SETTLE_AGAIN = 0.05, 1.0
@@ -36,7 +37,7 @@ log = structlog.stdlib.get_logger()
 class Tools:
     """What working on a job takes, the same for all queues."""
 
-    store: Store
+    settling: Batching
     renderer: Renderer
     delivery: Delivery
     metrics: Metrics
@@ -85,7 +86,7 @@ class Jobs:
             if not lease.is_fresh:
                 return  # we stalled: the next claim gives it again, if it is still ours
             started = time.monotonic()
-            verdict = await self._send(job, left)
+            verdict = await self._send(job, left, lease)
             self._count(job, verdict, took=time.monotonic() - started)
             if verdict.kind is Kind.DELIVERED:
                 log.info("mail_delivered", job=job.id, transport=verdict.transport, attempts=job.attempts + 1)
@@ -98,9 +99,14 @@ class Jobs:
         else:
             await self._put_off(job.after_attempt(_recorded(verdict)), verdict, lease)
 
-    async def _send(self, job: MailJob, left: float) -> Verdict:
+    async def _send(self, job: MailJob, left: float, lease: Lease) -> Verdict:
+        clock = self._tools.clock
+
+        def still_wanted() -> bool:
+            return lease.is_fresh and clock.now() < job.deadline - HAND_OVER
+
         try:
-            mail = self._tools.renderer.render(job, now=self._tools.clock.now())
+            mail = replace(self._tools.renderer.render(job, now=clock.now()), still_wanted=still_wanted)
             return await self._tools.delivery.attempt(mail, bound=self._tools.attempt_timeout, within=left)
         except MalformedMailError as error:
             return Verdict(Kind.GIVE_UP, Fault.RECIPIENT, f"malformed: {error}")
@@ -150,7 +156,7 @@ class Jobs:
         pause = SETTLE_AGAIN
         while not lease.lost.is_set():
             try:
-                return await self._tools.store.run(call)
+                return await self._tools.settling.run(call)
             except StoreError as error:
                 log.debug("settling_delayed", error=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret

@@ -66,6 +66,8 @@ class Mail:
     """One mail. `subject`, `text` and `html` are plain text; `headers` are in ASCII and need no encoding.
 
     `sign` puts a signature on its bytes, where there is to be one.
+    `still_wanted` is to be asked right before a server is given the content: it is False once the mail would come too
+    late, or another mailer may have it. A process that was stopped half-way does not know that by its timers.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Mail:
     html: str
     headers: tuple[tuple[str, str], ...]
     sign: Callable[[bytes], bytes] | None = field(default=None, compare=False, repr=False)
+    still_wanted: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     @property
     def needs_smtputf8(self) -> bool:

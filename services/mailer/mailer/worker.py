@@ -14,6 +14,7 @@ from mailer.lease import LEASE, RENEW, Lease, Slots, new_worker_name
 from service_kit.stopping import Stop
 from shared_store.errors import StoreError, StoreFull
 from shared_store.mail_queue import Claimed, MailQueue
+from shared_store.store import Store
 
 BLOCK = 1.0  # seconds a wait for a job may take; a stop waits for it
 SLOT_WAIT = 1.0
@@ -29,9 +30,9 @@ log = structlog.stdlib.get_logger()
 class Worker:
     """One queue's worker. `run` ends after a stop, with nothing left in hand."""
 
-    def __init__(self, queue: MailQueue, tools: Tools, slots: Slots) -> None:
+    def __init__(self, queue: MailQueue, store: Store, tools: Tools, slots: Slots) -> None:
         self._queue = queue
-        self._store = tools.store
+        self._store = store
         self._clock = tools.clock
         self._metrics = tools.metrics
         self._jobs = Jobs(queue, tools)
@@ -91,6 +92,8 @@ class Worker:
             return
         reserved = 1
         try:
+            if stop.requested:  # it came while we waited for the slot
+                return
             if not lease.is_fresh and not await self._renew(lease):
                 return
             if not self._plenty:

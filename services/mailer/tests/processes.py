@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
+from shared_store.commands import Call, command
+from shared_store.keyspace import MAIL_JOBS
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import Depth, MailQueue
 from shared_store.store import Store
@@ -58,6 +60,9 @@ async def depth(store: Store, tag: str = "mail") -> Depth:
 
 async def is_done(store: Store, tag: str = "mail") -> bool:
     """Whether nothing waits and nothing is in hand."""
+    # A job moves between the looks at its possible places, but is among the jobs until its end.
+    if await store.run(Call((command("HLEN", MAIL_JOBS.key(tag=tag)),), lambda replies: bool(replies[0]))):
+        return False
     now = await depth(store, tag)
     return not (now.ready or now.delayed or sum(now.taken.values()))
 

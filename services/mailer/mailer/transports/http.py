@@ -11,7 +11,7 @@ from importlib.metadata import version
 import httpx
 import structlog
 
-from mailer.delivery import SMTPUTF8_MISSING, Fault, Kind, Verdict, judge_status
+from mailer.delivery import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Verdict, judge_status
 from mailer.mails import Mail
 
 SHOWN = 200  # characters of an unexpected answer that go to the log
@@ -48,6 +48,8 @@ async def post(
     """Make one request and judge its answer."""
     if not mail.to.address.isascii():
         return SMTPUTF8_MISSING  # none of these providers takes such an address
+    if not mail.still_wanted():
+        return WITHHELD
     try:
         async with asyncio.timeout(bound):
             response = await send()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 
-from mailer.delivery import Fault, Kind, Verdict
+from mailer.delivery import WITHHELD, Fault, Kind, Verdict
 from mailer.errors import TransportError
 from mailer.mails import Mail
 
@@ -24,6 +24,8 @@ class SendmailTransport:
 
     async def send(self, mail: Mail, *, bound: float) -> Verdict:
         """Try once; a program that takes too long is killed."""
+        if not mail.still_wanted():
+            return WITHHELD
         arguments = ("-i", "-f", mail.sender.address, "--", mail.to.address)
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         try:

@@ -14,10 +14,10 @@ from typing import Literal, cast
 
 import aiosmtplib
 
-from mailer.delivery import SMTPUTF8_MISSING, Stage, Verdict, judge_loss, judge_reply
+from mailer.delivery import SMTPUTF8_MISSING, WITHHELD, Stage, Verdict, judge_loss, judge_reply
 from mailer.errors import TransportError
 from mailer.mails import Mail
-from mailer.transports.smtp_session import LostError, RefusedError, SmtpSession
+from mailer.transports.smtp_session import LostError, RefusedError, SmtpSession, WithheldError
 
 IDLE = 30.0  # seconds after which an unused connection is closed
 CHECK_BOUND = 10.0
@@ -78,8 +78,11 @@ class SmtpTransport:
                     return SMTPUTF8_MISSING
                 try:
                     reply = await session.transact(
-                        mail.sender.address, mail.to.address, content, utf8=mail.needs_smtputf8
-                    )
+                        mail.sender.address, mail.to.address, content, utf8=mail.needs_smtputf8,
+                        still_wanted=mail.still_wanted,
+                    )  # fmt: skip
+                except WithheldError:
+                    return WITHHELD
                 except RefusedError as error:
                     verdict = judge_reply(error.stage, error.reply.code, error.reply.text)
                     stale = error.reply.code == 421 and error.stage is not Stage.CONTENT

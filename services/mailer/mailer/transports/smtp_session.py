@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailer.delivery import Stage
@@ -39,6 +40,10 @@ class LostError(Exception):
     """The connection broke, or the server talks nonsense."""
 
 
+class WithheldError(Exception):
+    """The content was not given to the server, since the mail is not wanted any more; the connection is closed."""
+
+
 class SmtpSession(asyncio.Protocol):
     """Mail transactions on one connection, one at a time.
 
@@ -65,10 +70,19 @@ class SmtpSession(asyncio.Protocol):
         """Whether the connection is there and in step: nothing came that was not asked for."""
         return not (self._lost or self._transport.is_closing() or self._replies or self._buffer)
 
-    async def transact(self, sender: str, recipient: str, content: bytes, *, utf8: bool) -> Reply:
+    async def transact(
+        self,
+        sender: str,
+        recipient: str,
+        content: bytes,
+        *,
+        utf8: bool,
+        still_wanted: Callable[[], bool] = lambda: True,
+    ) -> Reply:
         """Send one mail; the server's reply to its content.
 
         Raises:
+            WithheldError: `still_wanted` said no when all was ready for the content.
             RefusedError: the server said no, and where.
             LostError: the connection broke; `stage` tells where.
         """
@@ -85,6 +99,9 @@ class SmtpSession(asyncio.Protocol):
             with contextlib.suppress(LostError):  # what was refused stays refused
                 await self._reset()
             raise refused
+        if not still_wanted():
+            self.abort()
+            raise WithheldError
         self.stage = Stage.CONTENT
         self._write(_stuffed(content))
         reply = await self._reply()
