@@ -27,8 +27,8 @@ MakeStack = Callable[..., contextlib.AbstractContextManager[stacks.Stack]]
 
 @pytest.fixture(scope="session")
 def make_stack(tmp_path_factory: pytest.TempPathFactory) -> MakeStack:
-    """Start the whole broker with settings (BROKER_* without the prefix); see `stack.stack`."""
-    return lambda **settings: stacks.stack(tmp_path_factory.mktemp("stack"), **settings)
+    """Start the whole broker with arguments and settings (BROKER_* without the prefix); see `stack.stack`."""
+    return lambda *arguments, **settings: stacks.stack(tmp_path_factory.mktemp("stack"), *arguments, **settings)
 
 
 @pytest.fixture(scope="session")

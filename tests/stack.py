@@ -149,7 +149,7 @@ def launcher(folder: Path, *arguments: str, **settings: str) -> Iterator[Running
 
 
 @contextlib.contextmanager
-def stack(folder: Path, **settings: str) -> Iterator[Stack]:
+def stack(folder: Path, *arguments: str, **settings: str) -> Iterator[Stack]:
     """Run the whole broker on an embedded Valkey of its own, and a mailbox."""
     port = free_port()
     mailbox = Mailbox(f"http://localhost:{port}")
@@ -168,7 +168,7 @@ def stack(folder: Path, **settings: str) -> Iterator[Stack]:
         "resend_delay": "1",
     }
     try:
-        with launcher(folder, **usual | settings) as running:
+        with launcher(folder, *arguments, **usual | settings) as running:
             yield Stack(running.urls, running.log, mailbox)
     finally:
         server.stop()

@@ -1,8 +1,10 @@
 """Where identity providers send people back to.
 
-A login is completed for the browser that began it. A provider's own post (`form_post`) comes without our cookie, which
-is SameSite=Lax, so the answer is first posted once more from a page of ours. A browser that then still does not show
-the cookie sees which site and address it is about, and has to press a button.
+A browser's answer is always posted here by a page of ours. What comes by GET needs that for its fragment. A provider's
+own post (`form_post`) comes without our cookie, which is SameSite=Lax, and under the Content-Security-Policy of the
+provider's page, whose form-action Chromium applies to our redirects as well.
+A login is completed for the browser that began it. Another one sees which site and address it is about, and has to
+press a button.
 """
 
 from starlette.requests import Request
@@ -14,7 +16,7 @@ from auth_api.login.federation import Awaited, Federation
 from auth_api.metrics import Metrics
 from auth_api.oidc.origins import display_origin
 from auth_api.routes.answers import Answers, json_answer, leading_to
-from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, speak, wants_json
+from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, wants_json
 from shared_store.logins import parse_session_id
 
 RETURNED_ERRORS = ("interaction_required", "login_required")
@@ -37,25 +39,24 @@ class Callback:
 
     async def show(self, http: Request) -> Response:
         """Answer with the page that posts query and fragment here. Nothing is looked at yet."""
-        fields = {name: value for name, value in query(http) if name != GO_ON_HERE} | {POSTED_AGAIN: "1"}
-        # The form's answer may be a redirect to any site; which one is not known before the post.
-        return self._post_again(http, fields, form_action="'self' https: http:")
+        return self._post_again(http, query(http))
 
     async def take(self, http: Request) -> Response:
         """Answer a provider's response (Core section 3.2.2.5)."""
         params = await form(http)
+        if optional(params, POSTED_AGAIN) != "1" and not wants_json(http):
+            return self._post_again(http, params)
         session_id = parse_session_id(single(params, "state"))
         if session_id is None:
             raise LoginGoneError("this can't be a session id")
         awaited = await self._federation.awaited(session_id)
-        speak(http, awaited.request.ui_locales)
         _pass_errors_on(awaited, params)
         token = optional(params, "id_token")
         if not token:
             raise awaited.request.failure("temporarily_unavailable", "missing request parameter id_token")
         await self._federation.check(awaited, token)
         if not self._may_complete(http, awaited, params):
-            return self._ask_browser(http, awaited, params, token)
+            return self._ask_browser(http, awaited, token)
         done = await self._federation.complete(awaited)
         self._metrics.provider_completed(done.request.address)
         return self._deliver(http, awaited, done)
@@ -67,25 +68,23 @@ class Callback:
         is_ours = http.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
         return is_ours and optional(params, GO_ON_HERE) == "1"
 
-    def _ask_browser(self, http: Request, awaited: Awaited, params: Params, token: str) -> Response:
+    def _ask_browser(self, http: Request, awaited: Awaited, token: str) -> Response:
         if wants_json(http):
             return json_answer({"result": "unverified_device"}, status=403)
         request = awaited.request
-        form_action = f"'self' {leading_to(request.client_id)}"
-        fields = {"state": awaited.session_id, "id_token": token}
-        if optional(params, POSTED_AGAIN) != "1" and self._cookie is not None:
-            return self._post_again(http, {**fields, POSTED_AGAIN: "1"}, form_action=form_action)
         html = self._answers.pages.provider_login(
             locale=locale_of(http),
             site=display_origin(request.client_id),
             address=str(request.address),
-            fields={**fields, GO_ON_HERE: "1"},
+            fields={"state": awaited.session_id, "id_token": token, POSTED_AGAIN: "1", GO_ON_HERE: "1"},
         )
-        return self._answers.page(html, form_action=form_action)
+        return self._answers.page(html, form_action=f"'self' {leading_to(request.client_id)}")
 
-    def _post_again(self, http: Request, fields: dict[str, str], *, form_action: str) -> Response:
+    def _post_again(self, http: Request, params: Params) -> Response:
+        fields = {name: optional(params, name) for name, _ in params if name != GO_ON_HERE} | {POSTED_AGAIN: "1"}
         html = self._answers.pages.callback(locale=locale_of(http), fields=fields)
-        return self._answers.page(html, form_action=form_action)
+        # The form's answer may be a redirect to any site; which one is not known before the post.
+        return self._answers.page(html, form_action="'self' https: http:")
 
     def _deliver(self, http: Request, awaited: Awaited, done: Confirmed) -> Response:
         address = done.request.return_address

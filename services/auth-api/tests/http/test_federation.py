@@ -49,7 +49,7 @@ async def redirected(broker: Broker, **changes: str | None) -> str:
 async def answer_with(
     broker: Broker, url: str, token: str, *, headers: dict[str, str] | None = None, **more: str
 ) -> httpx.Response:
-    data = {"state": query_of(url)["state"], "id_token": token, **more}
+    data = {"state": query_of(url)["state"], "id_token": token, "_again": "1", **more}
     return await broker.browser.post("/callback", data=data, headers=headers)
 
 
@@ -79,6 +79,21 @@ async def test_request_to_the_provider_is_the_contracts(
         cookie = dict(broker.browser.cookies)
         assert len(cookie) == 1
         assert broker.postbox.mails == []
+    assert provider.host == IDP
+
+
+async def test_error_by_form_post_is_posted_once_more_too_since_the_providers_page_forbids_our_redirect(
+    make_broker: MakeBroker, internet: Internet, provider: _Provider, form_fields: Callable[[str], dict[str, str]]
+) -> None:
+    async with make_broker(http=internet.http()) as broker:
+        url = await redirected(broker, response_mode="query")
+        data = {"state": query_of(url)["state"], "error": "login_required", "device_ok": "1"}
+        page = await broker.browser.post("/callback", data=data)
+        assert page.status_code == 200
+        assert form_fields(page.text) == {"state": data["state"], "error": "login_required", "_again": "1"}
+        assert "form-action 'self' https: http:" in page.headers["content-security-policy"]
+        answer = await broker.browser.post("/callback", data=form_fields(page.text))
+        assert query_of(answer.headers["location"])["error"] == "login_required"
     assert provider.host == IDP
 
 
@@ -269,7 +284,7 @@ async def test_errors_of_the_provider_go_back_and_consume_nothing(
     async with make_broker(http=internet.http()) as broker:
         url = await redirected(broker, response_mode="query", prompt="none")
         assert query_of(url)["prompt"] == "none"
-        data = {"state": query_of(url)["state"], "error": error}
+        data = {"state": query_of(url)["state"], "error": error, "_again": "1"}
         answer = await broker.browser.post("/callback", data=data)
         assert query_of(answer.headers["location"])["error"] == sent
         as_json = await broker.browser.post("/callback", data=data, headers=JSON)
@@ -282,14 +297,16 @@ async def test_callback_without_what_it_needs_is_told_here(
 ) -> None:
     async with make_broker(http=internet.http()) as broker:
         post = broker.browser.post
-        assert "missing request parameter state" in (await post("/callback", data={"id_token": "x"})).text
+        again = {"_again": "1"}
+        assert "missing request parameter state" in (await post("/callback", data={"id_token": "x", **again})).text
         for state in ("x", "A" * 43):
-            assert "The session has expired." in (await post("/callback", data={"state": state})).text
+            assert "The session has expired." in (await post("/callback", data={"state": state, **again})).text
         url = await redirected(broker, response_mode="query")
-        missing = await post("/callback", data={"state": query_of(url)["state"]})
+        missing = await post("/callback", data={"state": query_of(url)["state"], **again})
         assert query_of(missing.headers["location"])["error_description"] == "missing request parameter id_token"
         twice = {"state": [query_of(url)["state"]] * 2}
         assert (await post("/callback", data=twice)).status_code == 400
+        assert (await broker.browser.get("/callback", params=twice)).status_code == 400
         assert (await broker.browser.head("/callback")).status_code == 200
     assert provider.host == IDP
 
@@ -302,7 +319,8 @@ async def test_session_of_the_other_kind_is_refused_on_both_sides(
         by_provider = await broker.confirm(query_of(url)["state"], "aaaaaabbbbbb")
         assert (by_provider.status_code, "invalid session" in by_provider.text) == (400, True)
         session, _ = await broker.begin(login_hint="person@nobody.mail.example")
-        by_mail = await broker.browser.post("/callback", data={"state": session, "id_token": provider.token(url)})
+        data = {"state": session, "id_token": provider.token(url), "_again": "1"}
+        by_mail = await broker.browser.post("/callback", data=data)
         assert (by_mail.status_code, "invalid session" in by_mail.text) == (400, True)
 
 
