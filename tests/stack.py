@@ -165,6 +165,7 @@ def stack(folder: Path, *arguments: str, **settings: str) -> Iterator[Stack]:
         "from_address": "login@broker.example",
         # Every test's logins come from one network, and some of them right after another.
         "limits": "ip:100000/s",
+        "mails_per_address": "100000",
         "resend_delay": "1",
     }
     try:

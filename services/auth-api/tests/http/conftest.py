@@ -179,6 +179,7 @@ def make_broker(valkey_url: str) -> MakeBroker:
             "BROKER_REDIS_URL": valkey_url,
             "BROKER_PUBLIC_URL": PUBLIC_URL,
             "BROKER_LIMITS": "ip:10000/s",
+            "BROKER_MAILS_PER_ADDRESS": "10000",
             "BROKER_MAIL_WAIT": "2",
             **{f"BROKER_{name.upper()}": value for name, value in settings.items()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -18,35 +19,37 @@ if TYPE_CHECKING:
 
 VERIFIER = "v" * 43
 
+Waits = list[tuple["asyncio.Task[Any] | None", list[object]]]
+
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
-    """Count the round trips of auth-api's own store that a request waits for."""
-    counted: list[list[object]] = []
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """Note the round trips of auth-api's own store, and the task that waits for each."""
+    counted: Waits = []
     send = Store._send
 
     async def counting(self: Store, commands: Sequence[Command]) -> list[Any]:
         if self.options.client_name == "auth-api":
-            counted.append([command.words[0] for command in commands])
+            counted.append((asyncio.current_task(), [command.words[0] for command in commands]))
         return await send(self, commands)
 
     monkeypatch.setattr(Store, "_send", counting)
     return counted
 
 
-def by_request(waits: list[list[object]]) -> list[list[object]]:
-    """Leave out what goes on beside the requests: pings, key sets, refunds that no answer waits for."""
-    return [words for words in waits if words and words != ["PING"]]
+def by_request(waits: Waits) -> list[list[object]]:
+    """Leave out what goes on beside the requests, which the test's own task makes: pings, refunds."""
+    return [words for task, words in waits if words and task is asyncio.current_task()]
 
 
-async def test_authorization_request_waits_twice(broker: Broker, waits: list[list[object]]) -> None:
+async def test_authorization_request_waits_twice(broker: Broker, waits: Waits) -> None:
     await broker.authorize(login_hint="first@example.com")  # finds that the domain has no provider to be asked
     waits.clear()
     await broker.authorize()
     assert len(by_request(waits)) == 2
 
 
-async def test_right_code_waits_once_and_refunds_beside_it(make_broker: MakeBroker, waits: list[list[object]]) -> None:
+async def test_right_code_waits_once_and_refunds_beside_it(make_broker: MakeBroker, waits: Waits) -> None:
     async with make_broker(limits="email:5/m") as broker:
         session, code = await broker.begin()
         waits.clear()
@@ -54,9 +57,7 @@ async def test_right_code_waits_once_and_refunds_beside_it(make_broker: MakeBrok
         assert len(by_request(waits)) == 1
 
 
-async def test_code_flow_waits_once_more_and_the_token_endpoint_once(
-    make_broker: MakeBroker, waits: list[list[object]]
-) -> None:
+async def test_code_flow_waits_once_more_and_the_token_endpoint_once(make_broker: MakeBroker, waits: Waits) -> None:
     challenge = urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
     async with make_broker(limits="email:5/m") as broker:
         session, code = await broker.begin(
@@ -69,4 +70,19 @@ async def test_code_flow_waits_once_more_and_the_token_endpoint_once(
         auth_code = dict(parse_qsl(urlsplit(answer.headers["location"]).query))["code"]
         form = {"grant_type": "authorization_code", "code": auth_code, "code_verifier": VERIFIER}
         assert (await broker.browser.post("/token", data=form)).status_code == 200
+        assert len(by_request(waits)) == 1
+
+
+async def test_another_mail_waits_three_times_and_once_where_it_is_too_early(
+    make_broker: MakeBroker, waits: Waits
+) -> None:
+    async with make_broker(resend_delay="0") as broker:
+        session, _ = await broker.begin()
+        waits.clear()
+        await broker.browser.post("/resend", data={"session": session})
+        assert len(by_request(waits)) == 3
+    async with make_broker() as broker:
+        session, _ = await broker.begin()
+        waits.clear()
+        await broker.browser.post("/resend", data={"session": session})
         assert len(by_request(waits)) == 1
