@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from unicodedata import bidirectional
 
 from mailer.recipients import Recipient
 
@@ -20,7 +21,8 @@ from mailer.recipients import Recipient
 BOUNDARY = "=_portier"
 LONGEST_LINE = 76
 _WORD_OCTETS = 42  # of UTF-8 in one encoded word, which may have 75 characters in all (RFC 2047 section 2)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # no header may hold these
+_LEFTWARD = frozenset({"R", "AL", "AN"})  # of Unicode's bidirectional classes
 _PARTS = (
     (
         f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n--{BOUNDARY}\r\n'
@@ -115,8 +117,16 @@ class Mail:
 
 
 def one_line(text: str) -> str:
-    """The text without control characters, line breaks and direction marks, fit for a header."""
-    return _CONTROLS.sub(" ", text).strip() if _CONTROLS.search(text) else text
+    """The text fit for a header and a line: no control character, line break or invisible mark is left in it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def left_to_right(text: str) -> str:
+    """The text in an isolate of its own where it has characters that run to the left, so that it turns nothing around.
+
+    For places where markup can't do it: U+2066 and U+2069 are LEFT-TO-RIGHT ISOLATE and its end.
+    """
+    return f"\u2066{text}\u2069" if any(bidirectional(c) in _LEFTWARD for c in text) else text
 
 
 def encode_text(text: str, used: int) -> str:
@@ -124,7 +134,7 @@ def encode_text(text: str, used: int) -> str:
 
     `used` is how much of the first line the header's name takes.
     """
-    text = one_line(text)
+    text = _BREAKS.sub(" ", text).strip() if _BREAKS.search(text) else text
     if text.isascii() and "=?" not in text and len(text) + used <= LONGEST_LINE:
         return text
     words, chunk = [], b""
@@ -140,7 +150,6 @@ def encode_text(text: str, used: int) -> str:
 
 def _phrase(name: str) -> str:
     """A display name: an atom's words as they are, else quoted, else encoded."""
-    name = one_line(name)
     if not name.isascii() or "=?" in name or len(name) > LONGEST_LINE - 10:
         return encode_text(name, LONGEST_LINE)
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from mailer.catalogues import ENGLISH, Catalogue, read_catalogue
 from mailer.errors import MalformedMailError, OverrideError
-from mailer.mails import Mail, Sender, one_line
+from mailer.mails import Mail, Sender, left_to_right, one_line
 from mailer.recipients import parse_recipient
 from mailer.signing import DkimSigner
 from shared_store.mail_jobs import MailJob
@@ -88,8 +88,9 @@ class Renderer:
         left = job.requested_at + job.expires_in - now if job.requested_at else job.expires_in
         facts = {
             "language": language.tag,
-            "site": site,
-            "bold_site": Markup("<strong><bdi>{}</bdi></strong>").format(escape(site)),
+            "sender": self._sender.name,
+            "site": left_to_right(site),
+            "bold_site": Markup('<bdi dir="ltr">{}</bdi>').format(escape(site.removeprefix("https://"))),
             "link": job.link,
             "code": f"{job.code[:6]} {job.code[6:]}",
             "minutes": max(1, int((left + 10) // 60)),  # the seconds on the way here are nobody's concern
@@ -98,7 +99,7 @@ class Renderer:
             id=job.id,
             sender=self._sender,
             to=to,
-            subject=language.subject(site),
+            subject=language.subject(left_to_right(site)),
             text=language.text.render(facts),
             html=language.html.render(facts),
             headers=(*self._headers, ("Content-Language", language.tag)),
