@@ -64,6 +64,15 @@ class Mailbox:
     _mails: dict[str, list[Mail]] = field(default_factory=dict)
     _arrived: threading.Condition = field(default_factory=threading.Condition)
 
+    async def handle_RCPT(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        """Take a recipient, but those who begin with `nobody` (called by aiosmtpd)."""
+        if address.startswith("nobody"):
+            return "550 5.1.1 no such person"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a mail (called by aiosmtpd)."""
         assert isinstance(envelope.content, bytes)

@@ -86,3 +86,43 @@ async def test_another_mail_waits_three_times_and_once_where_it_is_too_early(
         waits.clear()
         await broker.browser.post("/resend", data={"session": session})
         assert len(by_request(waits)) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_unknown_session_and_wrong_code_take_the_same_path(broker: Broker, waits: Waits, method: str) -> None:
+    session, _ = await broker.begin()
+    paths = []
+    for fields in ({"session": session, "code": "aaaaaabbbbbb"}, {"session": "A" * 43, "code": "aaaaaabbbbbb"}):
+        waits.clear()
+        if method == "GET":
+            await broker.browser.get("/confirm", params=fields)
+        else:
+            await broker.browser.post("/confirm", data={**fields, "device_ok": "1"})
+        paths.append(by_request(waits)[0])
+    assert paths[0] == paths[1]
+    assert len(paths[0]) == 1
+
+
+@pytest.mark.parametrize("path", ["/resend", "/cancel"])
+async def test_session_of_another_browser_and_unknown_one_take_the_same_path(
+    broker: Broker, waits: Waits, path: str
+) -> None:
+    session, _ = await broker.begin()
+    somebody = broker.new_browser()
+    paths = []
+    for wanted in (session, "A" * 43):
+        waits.clear()
+        await somebody.post(path, data={"session": wanted})
+        paths.append(by_request(waits))
+    assert paths[0] == paths[1]
+    assert len(paths[0]) == 1
+
+
+async def test_address_in_use_and_new_one_take_the_same_path(broker: Broker, waits: Waits) -> None:
+    await broker.begin()
+    paths = []
+    for address in ("person@example.com", "nobody-yet@example.com"):
+        waits.clear()
+        await broker.authorize(login_hint=address)
+        paths.append(by_request(waits))
+    assert paths[0] == paths[1]
