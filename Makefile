@@ -21,12 +21,13 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@touch $@
 
 .venv/.installed: $(BIN)/uv requirements/launcher.txt $(addsuffix /pyproject.toml,$(MEMBERS))
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/launcher.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/build.txt
+	$(BIN)/uv pip install --quiet --require-hashes --no-build-isolation -r requirements/launcher.txt
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements/dev.txt
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --require-hashes --no-build-isolation -r requirements/dev.txt
 	@touch $@
 
 .PHONY: install
@@ -139,6 +140,6 @@ lock: $(BIN)/uv  ## Compile the hash-locked requirements anew, keeping versions 
 	@mkdir -p $(OUT) && { [ $(OUT) = requirements ] || cp requirements/*.txt $(OUT)/; }
 	echo uv | $(COMPILE) - -o $(OUT)/bootstrap.txt
 	$(COMPILE) requirements/build.in -o $(OUT)/build.txt
-	$(COMPILE) launcher/pyproject.toml requirements/build.in -o $(OUT)/launcher.txt
+	$(COMPILE) launcher/pyproject.toml -o $(OUT)/launcher.txt
 	for s in $(SERVICES); do $(COMPILE) services/$$s/pyproject.toml -c requirements/launcher.txt -o $(OUT)/$$s.txt || exit; done
 	$(COMPILE) --group dev -c requirements/launcher.txt -o $(OUT)/dev.txt

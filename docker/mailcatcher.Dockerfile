@@ -9,10 +9,13 @@ COPY requirements/build.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/build && /opt/build/bin/pip install --quiet --require-hashes -r requirements/build.txt
 COPY requirements/launcher.txt requirements/
+# dkimpy comes as source alone.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/venv && \
-    /opt/build/bin/pip --python /opt/venv/bin/python install --quiet --no-compile --only-binary :all: \
-    --require-hashes -r requirements/launcher.txt
+    /opt/build/bin/pip wheel --quiet --only-binary :all: --no-binary dkimpy --no-build-isolation -w /wheels \
+    --require-hashes -r requirements/launcher.txt && \
+    /opt/build/bin/pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --no-index /wheels/*.whl && \
+    rm -r /wheels
 COPY libs/service_kit libs/service_kit
 COPY launcher launcher
 RUN /opt/build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation -w /wheels \
