@@ -81,8 +81,8 @@ test-redis: install-dev  ## The store's contract suite on every kind of server (
 	$(BIN)/pytest libs/shared_store -m "not soak" --servers $(SERVERS) $(ARGS)
 
 .PHONY: soak-mail
-soak-mail: install-dev  ## Many jobs through real mailers that are killed, paused and cut off at random (JOBS=100000)
-	JOBS=$(JOBS) $(BIN)/pytest services/mailer/tests/test_whole_mailers.py -s --timeout 3600 $(ARGS)
+soak-mail: install-dev  ## JOBS=100000 mails through four mailers while everything around them fails, and the books on each
+	JOBS=$(JOBS) $(BIN)/pytest services/mailer/tests/test_soak.py -m soak -n 0 -q -s $(ARGS)
 
 .PHONY: images
 images:  ## Build the containers' images
@@ -114,6 +114,10 @@ bench: install-dev  ## Measure whole logins against real processes, with an inst
 .PHONY: bench-redis
 bench-redis: install-dev  ## Measure what logins cost Redis, and how their keys spread over a Cluster
 	$(BIN)/python bench/scaling.py $(ARGS)
+
+.PHONY: bench-mail
+bench-mail: install-dev  ## Measure one mailer with an instant and a 50 ms mail server, and a backlog of 100,000
+	$(BIN)/python bench/mail.py $(ARGS)
 
 # --- generated files -------------------------------------------------------------------------------------------
 

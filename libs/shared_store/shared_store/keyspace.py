@@ -150,6 +150,14 @@ MAIL_LEASES: Final = KeyPattern(
     readers=("mailer",),
     why="Worker to the time (ms) when its lease ends; one entry a running worker.",
 )
+MAIL_GONE: Final = KeyPattern(
+    pattern="mail:{{{tag}}}:gone",
+    type="ZSET",
+    ttl=None,
+    writers=("mailer",),
+    readers=("mailer",),
+    why="Worker to the time (ms) when its lease was ended: for an hour, since a late move may still fill its hand.",
+)
 MAIL_DEAD: Final = KeyPattern(
     pattern="mail:{{{tag}}}:dead",
     type="LIST",

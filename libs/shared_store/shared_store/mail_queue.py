@@ -18,6 +18,7 @@ from shared_store.keyspace import (
     MAIL_DEAD,
     MAIL_DEATHS,
     MAIL_DELAYED,
+    MAIL_GONE,
     MAIL_JOBS,
     MAIL_LEASES,
     MAIL_LOGINS,
@@ -32,6 +33,7 @@ RESULT_KEPT = 120  # seconds
 DEAD_KEPT = 1000  # jobs
 POISON_DEATHS = 3  # workers that died holding a job, after which it is buried
 PROMOTE_AT_ONCE = 500
+GONE_KEPT = 3600  # seconds
 
 _ENQUEUE = load_script("enqueue_mail", shared="mail_logins")
 _RENEW = load_script("renew_lease")
@@ -40,6 +42,7 @@ _FINISH = load_script("finish_mail", shared="mail_logins")
 _DELAY = load_script("delay_mail", shared="mail_logins")
 _PROMOTE = load_script("promote_mail")
 _EXPIRED = load_script("expired_workers")
+_GONE = load_script("gone_workers")
 _REAP = load_script("reap_mail", shared="mail_logins")
 _GIVE_BACK = load_script("give_back_mail", shared="mail_logins")
 _REVIVE = load_script("revive_mail", shared="mail_logins")
@@ -133,6 +136,7 @@ class MailQueue:
         self._deaths = MAIL_DEATHS.key(tag=tag)
         self._logins = MAIL_LOGINS.key(tag=tag)
         self._leases = MAIL_LEASES.key(tag=tag)
+        self._gone = MAIL_GONE.key(tag=tag)
         self._dead = MAIL_DEAD.key(tag=tag)
 
     def _taken(self, worker: str) -> str:
@@ -244,6 +248,10 @@ class MailQueue:
         """Name the workers whose lease has ended."""
         return Call((_EXPIRED([self._leases]),), lambda replies: [name.decode() for name in replies[0]])
 
+    def gone_workers(self) -> Call[list[str]]:
+        """Name the workers whose lease was ended within the last hour: a late move may have filled their hand."""
+        return Call((_GONE([self._gone], GONE_KEPT * 1000),), lambda replies: [name.decode() for name in replies[0]])
+
     def reap(self, worker: str) -> Call[int]:
         """Put back what a dead worker had in hand; tells how many jobs, -1 where it is alive after all."""
         return Call((_REAP(self._hand(worker), worker),), lambda replies: int(replies[0]))
@@ -253,7 +261,7 @@ class MailQueue:
         return Call((_GIVE_BACK(self._hand(worker), worker),), lambda replies: int(replies[0]))
 
     def _hand(self, worker: str) -> list[str]:
-        return [self._leases, self._taken(worker), self._ready, self._deaths, self._jobs, self._logins]
+        return [self._leases, self._taken(worker), self._ready, self._deaths, self._jobs, self._logins, self._gone]
 
     # --- the operator's side ---
 

@@ -244,6 +244,26 @@ async def test_worker_without_a_lease_can_be_reaped_so_that_nothing_is_left_in_i
     assert await store.run(QUEUE.reap("w")) == 1
 
 
+@pytest.mark.parametrize("end", ["give_back", "reap"])
+async def test_job_moved_into_a_hand_after_its_lease_was_ended_can_be_found_and_put_back(
+    store: Store, end: str
+) -> None:
+    await store.run(QUEUE.register("w", lease=-1))
+    await store.run(QUEUE.give_back("w") if end == "give_back" else QUEUE.reap("w"))
+    await fill(store, 1)
+    assert await QUEUE.wait_for_job(store, "w", block=5)  # as from a process that was stopped in between
+    assert await store.run(QUEUE.expired_workers()) == []
+    assert await store.run(QUEUE.gone_workers()) == ["w"]
+    assert await store.run(QUEUE.reap("w")) == 1
+    assert [found.id for found in await full_claim(store)] == ["job-0"]
+
+
+async def test_workers_gone_for_long_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.run(QUEUE.give_back("w"))
+    monkeypatch.setattr("shared_store.mail_queue.GONE_KEPT", -1)
+    assert await store.run(QUEUE.gone_workers()) == []
+
+
 async def test_jobs_given_back_are_untried_and_in_order(store: Store) -> None:
     await fill(store, 4)
     await claim(store, room=3)

@@ -18,6 +18,7 @@ from shared_store.mail_queue import MailQueue
 from shared_store.store import Store
 
 REAP_EVERY = 1.5
+LOOK_BACK_EVERY = 15.0  # seconds between looks at the hands of workers whose lease is long ended
 LOCK_TTL = 10.0
 TELL_EVERY = 5.0
 # After an outage everyone's lease may have ended: whoever lives gets this long to renew it.
@@ -35,6 +36,7 @@ class Reaper:
         self._queues = queues
         self._metrics = metrics
         self._store_away = time.monotonic() - GRACE
+        self._looked_back = 0.0
 
     async def run(self) -> None:
         """Reap until cancelled."""
@@ -46,18 +48,28 @@ class Reaper:
             await asyncio.sleep(REAP_EVERY)
 
     async def _round(self) -> None:
-        expired = {tag: await self._store.run(queue.expired_workers()) for tag, queue in self._queues.items()}
-        if not any(expired.values()) or time.monotonic() - self._store_away < GRACE:
+        looks_back = time.monotonic() - self._looked_back > LOOK_BACK_EVERY
+        ended = {tag: await self._ended(queue, looks_back=looks_back) for tag, queue in self._queues.items()}
+        if not any(ended.values()) or time.monotonic() - self._store_away < GRACE:
             return
         async with self._locks.holding("mail-reaper", ttl=LOCK_TTL) as lock:
             if lock is not None:
-                for tag, workers in expired.items():
+                for tag, workers in ended.items():
                     for worker in workers:
                         await self._reap(self._queues[tag], worker)
+        if looks_back:
+            self._looked_back = time.monotonic()
+
+    async def _ended(self, queue: MailQueue, *, looks_back: bool) -> list[str]:
+        """Name the workers that may have left something in hand."""
+        if not looks_back:
+            return await self._store.run(queue.expired_workers())
+        expired, gone = await self._store.run_all(queue.expired_workers(), queue.gone_workers())
+        return expired + gone
 
     async def _reap(self, queue: MailQueue, worker: str) -> None:
         moved = await self._store.run(queue.reap(worker))
-        if moved >= 0:
+        if moved > 0:
             self._metrics.reaped.inc(moved)
             log.warning("worker_reaped", worker=worker, jobs=moved)
 

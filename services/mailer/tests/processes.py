@@ -111,6 +111,12 @@ class MailerProcess:
         self._process.wait(10)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         """None while it runs."""
         assert self._process is not None

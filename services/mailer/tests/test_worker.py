@@ -72,7 +72,7 @@ async def dead(store: Store) -> list[DeadJob]:
 
 async def nothing_is_left(store: Store) -> None:
     keys = {key.decode() for key in await ask(store, "KEYS", "mail:*") if b":result:" not in key}
-    assert keys <= {"mail:{mail}:dead"}
+    assert keys <= {"mail:{mail}:dead", "mail:{mail}:gone"}
 
 
 async def test_mail_is_delivered_and_the_page_told(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:
@@ -355,6 +355,21 @@ async def test_delivered_mail_that_comes_again_is_finished_and_not_sent(
         await until(lambda: is_done(valkey_store))
     assert sorted(smtp.recipients) == ["jane@example.org", "other@example.org"]
     assert await valkey_store.run(QUEUE.result(asked.id)) is Outcome.DELIVERED
+
+
+async def test_job_in_the_hand_of_a_worker_that_is_gone_is_found(
+    valkey_store: Store, smtp: SmtpServer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis carries a move out after its worker's end, and the worker was killed before it could give that back."""
+    monkeypatch.setattr("mailer.reaper.LOOK_BACK_EVERY", 0.1)
+    await valkey_store.run(QUEUE.register("gone", lease=60))
+    await valkey_store.run(QUEUE.give_back("gone"))
+    await enqueue(valkey_store, job("jane@example.org"))
+    await QUEUE.wait_for_job(valkey_store, "gone", block=5)
+    async with start():
+        await until(lambda: is_done(valkey_store) if smtp.received else False)
+    assert smtp.recipients == ["jane@example.org"]
+    await nothing_is_left(valkey_store)
 
 
 async def test_stop_lets_what_is_in_hand_end(valkey_store: Store, smtp: SmtpServer, start: Start) -> None:

@@ -1,5 +1,6 @@
 -- reap_mail: take over what a dead worker had in hand.
 -- KEYS[1]  leases    KEYS[2]  taken by that worker    KEYS[3]  ready    KEYS[4]  deaths    KEYS[5]  jobs    KEYS[6]  logins
+-- KEYS[7]  gone
 -- ARGV[1]  the worker
 -- returns  how many jobs went back to ready; -1 where its lease has not ended
 -- The jobs go to the end that is taken from next: their persons have waited longest.
@@ -10,6 +11,7 @@ if lease and tonumber(lease) > now then
   return -1
 end
 redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[7], 'NX', now, ARGV[1])
 local moved = 0
 while true do
   local taken = redis.call('LPOP', KEYS[2])
