@@ -110,6 +110,7 @@ async def test_demo_tells_where_everything_is_and_sends_all_mail_to_its_inbox(st
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.setting("memory_storage")
 async def test_signal_stops_everything_and_leaves_no_process(start: Start, number: signal.Signals) -> None:
     launcher = start(BROKER_MEMORY_STORAGE="true", BROKER_PUBLIC_URL="http://localhost:3333", LISTEN_FDS="")
     await eventually(lambda: all((start.directory / f"{service}.json").exists() for service in SERVICES))
@@ -202,6 +203,7 @@ async def test_migrate_hands_on_to_the_key_rotator_with_the_store_that_the_broke
     assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
 
 
+@pytest.mark.setting("state_dir")
 async def test_second_launcher_on_a_state_directory_is_told_so_and_ends(start: Start, tmp_path: Path) -> None:
     demo = (*DEMO, "--inbox-smtp-port", "0")
     first = start(*demo, BROKER_STATE_DIR=str(tmp_path / "state"))
