@@ -84,6 +84,12 @@ test-redis: install-dev  ## The store's contract suite on every kind of server (
 soak-mail: install-dev  ## JOBS=100000 mails through four mailers while everything around them fails, and the books on each
 	JOBS=$(JOBS) $(BIN)/pytest services/mailer/tests/test_soak.py -m soak -n 0 -q -s $(ARGS)
 
+REQUESTS ?= 100000
+
+.PHONY: fuzz
+fuzz: install-dev  ## Send nonsense to every endpoint (REQUESTS=100000), to see that nothing breaks
+	FUZZ_REQUESTS=$(REQUESTS) $(BIN)/pytest -n 0 -s tests/fuzz $(ARGS)
+
 .PHONY: images
 images:  ## Build the containers' images
 	$(WITH_ENGINE)docker compose -f docker/compose.yaml --profile mailcatcher build

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from auth_api.client_address import ClientAddress, ProxyNetwork, client_address
 from auth_api.errors import OAuthError
@@ -55,14 +55,18 @@ async def body(request: Request) -> bytes:
 
     Raises:
         TooLargeError: it is longer.
+        OAuthError: the client hung up before its end, and will not hear of it.
     """
     chunks: list[bytes] = []
     length = 0
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length > MAX_BODY:
-            raise TooLargeError("invalid_request", f"the body is longer than {MAX_BODY} octets", status=413)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            length += len(chunk)
+            if length > MAX_BODY:
+                raise TooLargeError("invalid_request", f"the body is longer than {MAX_BODY} octets", status=413)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise OAuthError("invalid_request", "the connection ended before the body did") from error
     return b"".join(chunks)
 
 
