@@ -18,22 +18,70 @@ BACKLOG = 1024
 KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than usual proxies keep theirs
 DRAIN = 15  # seconds that open requests have to end
 POLL = 0.01
+MAX_HEAD = 65_536  # octets of a request line and its headers
+REQUEST_BOUND = 60.0  # seconds for a whole request to arrive: slow networks included, slow attackers not
 
 
-class _OriginFormProtocol(HttpToolsProtocol):
-    """Refuses request targets that name another host's URL (RFC 9112 section 3.2.2): this is no proxy."""
+class _BoundedProtocol(HttpToolsProtocol):
+    """Bounds what uvicorn leaves unbounded: how long a request's head is, and how long a request takes to arrive.
+
+    Refuses request targets that name another host's URL, too (RFC 9112 section 3.2.2): this is no proxy.
+    """
+
+    _head: int | None = 0  # octets received of a head that is not whole; None while there is none
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head that goes on and on is refused."""
+        super().data_received(data)
+        if self._head is None:
+            return
+        self._head += len(data)
+        if self._head > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"The head of the request is longer than {MAX_HEAD} octets.")
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest."""
+        super().on_message_begin()
+        self._head = 0
+        self._wait()
 
     def on_headers_complete(self) -> None:
         """Take only paths; the parser's error becomes a 400."""
+        self._head = None
         if not self.url.startswith(b"/"):
             raise HttpParserError("the request target must be a path")
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole: how long the answer takes is for the app to bound."""
+        super().on_message_complete()
+        self._stop_waiting()
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(REQUEST_BOUND, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def _counting(count_connection: Callable[[], None]) -> type[HttpToolsProtocol]:
     """Make the protocol that calls this for every connection."""
 
-    class Counting(_OriginFormProtocol):
+    class Counting(_BoundedProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             count_connection()
             super().connection_made(transport)
