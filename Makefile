@@ -61,8 +61,8 @@ run: install  ## Start everything with an inbox and a demo site, and print what 
 	@exec $(BIN)/portier-broker demo $(ARGS)
 
 .PHONY: $(SERVICES)
-$(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_REDIS_URL, with readable logs
-	@exec $(BIN)/$@ run --debug $(ARGS)
+$(SERVICES): install-dev  ## Run one service alone against the Redis in BROKER_REDIS_URL, with readable logs, and anew after a change
+	@exec $(BIN)/watchfiles --sigint-timeout 30 '$(BIN)/$@ run --debug $(ARGS)' libs services/$@
 
 # --- test ------------------------------------------------------------------------------------------------------
 
