@@ -81,3 +81,10 @@ async def test_cors_on_auth_follows_the_setting(make_broker: MakeBroker) -> None
     assert allowed.headers["access-control-allow-origin"] == "https://site.example"
     assert allowed.headers["vary"] == other.headers["vary"] == "origin"
     assert "access-control-allow-origin" not in other.headers
+
+
+async def test_https_is_insisted_on_where_the_public_url_has_it(make_broker: MakeBroker) -> None:
+    async with make_broker(public_url="https://login.example") as broker:
+        for path in ("/", "/keys.json", "/token", "/nothing"):
+            answer = await broker.browser.get(path)
+            assert answer.headers["strict-transport-security"] == "max-age=31536000"
