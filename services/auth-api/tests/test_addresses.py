@@ -59,6 +59,24 @@ VALID = {
     "a@βόλος.com": "a@xn--nxasmm1c.com",
     "a@ΒΌΛΟΣ.com": "a@xn--nxasmq6b.com",
     "a@אבג.com": "a@xn--4dbcd.com",
+    "a@א1.com": "a@xn--1-zhc.com",  # right to left: a number may end it
+    "a@💩.la": "a@xn--ls8h.la",
+    "a@☕\ufe0f.example": "a@xn--53h.example",  # the variation selector says nothing
+    "a@क्\u200dष.example": "a@xn--11b2ezcw70k.example",  # a joiner where it means something
+    "a@نامه\u200cای.com": "a@xn--mgba3gch31f060k.com",  # a non-joiner likewise
+    "a@a．b｡com": "a@a.b.com",  # full-width and half-width dots
+    "a@faß.de": "a@xn--fa-hia.de",
+    "a@σς.gr": "a@xn--3xab.gr",
+    "a@ΌΣΟΣ.gr": "a@xn--0xahb7a.gr",
+    "a@e\u0301.com": "a@xn--9ca.com",  # a combining mark after its letter is the letter
+    "a@\u1112\u1161\u11ab.kr": "a@xn--6q8b.kr",
+    "a@a\u2060b.com": "a@ab.com",
+    "a@ﬃ.com": "a@ffi.com",
+    "a@①.com": "a@1.com",
+    "a@\u212aelvin.com": "a@kelvin.com",
+    "e\u0301@example.com": "e\u0301@example.com",  # a local part is lower-cased and else kept
+    "STRAẞE@example.com": "straße@example.com",
+    "👩\u200d🚀@example.com": "👩\u200d🚀@example.com",
     "a@my_host.example.com": "a@my_host.example.com",
     "a@-dash-.example.com": "a@-dash-.example.com",
     "a@a--b.example.com": "a@a--b.example.com",
@@ -116,6 +134,16 @@ INVALID = {
     "foo@xn--ß.example": AddressProblem.DOMAIN,
     "foo@\u0301a.example": AddressProblem.DOMAIN,
     "foo@a\u200db.example": AddressProblem.DOMAIN,
+    "foo@क\u200cष.example": AddressProblem.DOMAIN,
+    "foo@👨\u200d👩\u200d👧.example": AddressProblem.DOMAIN,
+    "foo@\u0903a.com": AddressProblem.DOMAIN,
+    "foo@ﷺ.example": AddressProblem.DOMAIN,
+    "foo@a.١": AddressProblem.DOMAIN,
+    "foo@example.com..": AddressProblem.DOMAIN,
+    "foo@example.com。": AddressProblem.DOMAIN,
+    "foo@1.2.3.4.": AddressProblem.DOMAIN,
+    "foo@a.b.c.0X1F": AddressProblem.IP_ADDRESS,
+    "foo@a.４": AddressProblem.IP_ADDRESS,
     "foo@1.אב": AddressProblem.DOMAIN,
     "foo@אa.example": AddressProblem.DOMAIN,
     "foo@\u202eexample.com": AddressProblem.DOMAIN,

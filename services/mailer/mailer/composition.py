@@ -66,7 +66,8 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         MailerError: a transport, a template or a catalogue can't be used as configured.
     """
     registry = CollectorRegistry()
-    metrics = Metrics(registry, uncounted=settings.uncounted_emails)
+    uncounted = [parse_recipient(address).address for address in settings.uncounted_emails]
+    metrics = Metrics(registry, uncounted=uncounted)
     clock = ServerClock()
     queues = open_queues(settings)
     async with open_store(settings) as store, open_transports(settings) as transports:

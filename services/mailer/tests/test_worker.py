@@ -412,3 +412,14 @@ async def test_no_line_at_info_or_above_betrays_a_person(
 
 async def test_rules_default_to_a_server_without_faults() -> None:
     assert Rules().answer("RCPT", "x") is None
+
+
+@pytest.mark.setting("uncounted_emails")
+async def test_uncounted_address_is_left_out_of_durations_however_it_is_written(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    async with start(uncounted_emails="Monitor@Bücher.example") as service:
+        await enqueue(valkey_store, job("monitor@xn--bcher-kva.example"), job("jane@example.org"))
+        await until(lambda: is_done(valkey_store))
+        assert len(smtp.received) == 2
+        assert value(service, "portier_auth_email_send_duration_count") == 1

@@ -15,7 +15,7 @@ from auth_api.keyring import Keyring
 from auth_api.metrics import CONTENT_TYPE, Metrics
 from auth_api.pages import ErrorKind, Pages
 from auth_api.routes.answers import Answers
-from auth_api.routes.requests import body, locale_of
+from auth_api.routes.requests import TooLargeError, body, locale_of
 
 MAX_LINES = 1000  # of one request to /normalize
 VERSION = version("auth-api")
@@ -89,15 +89,17 @@ class Documents:
 
     async def normalize(self, http: Request) -> Response:
         """Normalise addresses, one a line; an invalid one gives an empty line."""
-        lines = (await body(http)).decode("utf-8", "replace").split("\n")[:MAX_LINES]
-        if lines and not lines[-1]:
+        lines = (await body(http)).split(b"\n")
+        if not lines[-1]:
             lines.pop()
-        text = "".join(f"{_normalized(line.removesuffix(chr(13)))}\n" for line in lines)
+        if len(lines) > MAX_LINES:
+            raise TooLargeError("invalid_request", f"there are more than {MAX_LINES} lines", status=413)
+        text = "".join(f"{_normalized(line)}\n" for line in lines)
         return Response(text, headers={"cache-control": "no-store"}, media_type="text/plain")
 
     async def static(self, http: Request) -> Response:
         """Send a static file."""
-        file = self._pages.static_files.get(http.url.path)
+        file = self._pages.static_file(http.url.path)
         if file is None:
             html = self._pages.error(locale=locale_of(http), kind=ErrorKind.NOT_FOUND)
             return self._answers.page(html, status=404)
@@ -110,8 +112,8 @@ class Documents:
         return Response(file.content, headers=headers)
 
 
-def _normalized(line: str) -> str:
+def _normalized(line: bytes) -> str:
     try:
-        return str(parse_address(line))
-    except InvalidAddressError:
+        return str(parse_address(line.removesuffix(b"\r").decode()))
+    except (UnicodeDecodeError, InvalidAddressError):
         return ""

@@ -49,6 +49,21 @@ async def test_normalize_answers_line_by_line(broker: Broker) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+async def test_normalize_answers_for_as_many_lines_as_came_or_not_at_all(broker: Broker) -> None:
+    async def lines_of(content: bytes) -> list[str]:
+        answer = await broker.browser.post("/normalize", content=content)
+        assert answer.headers["cache-control"] == "no-store"
+        return answer.text.splitlines()
+
+    assert await lines_of(b"") == []
+    assert await lines_of(b"\n\n") == ["", ""]
+    assert await lines_of(b"A@b.example\n\xff@b.example\n\xc3\xa9@b.example\n") == ["a@b.example", "", "é@b.example"]
+    assert await lines_of(b"a@b.example\n" * 1000) == ["a@b.example"] * 1000
+    assert await lines_of(b"a" * 60_000) == [""]
+    for content in (b"\n" * 1001, b"a@b.example\n" * 1000 + b"x", b"a" * 70_000):
+        assert (await broker.browser.post("/normalize", content=content)).status_code == 413
+
+
 async def test_home_version_metrics_and_unknown_paths(broker: Broker) -> None:
     assert "https://portier.github.io" in (await broker.browser.get("/")).text
     assert (await broker.browser.get("/ver.txt")).text.startswith("Portier ")

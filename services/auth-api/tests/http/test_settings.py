@@ -57,7 +57,9 @@ async def test_lifetimes_of_documents_are_told(make_broker: MakeBroker) -> None:
     async with make_broker(static_ttl="11", discovery_ttl="12") as broker:
         static = await broker.browser.get("/static/portier.css")
         document = await broker.browser.get(CONFIGURATION)
-    assert static.headers["cache-control"] == "public, max-age=11"
+        of_another_version = await broker.browser.get("/static/0123456789abcdef.portier.css")
+    assert static.headers["cache-control"] == of_another_version.headers["cache-control"] == "public, max-age=11"
+    assert of_another_version.content == static.content
     assert document.headers["cache-control"] == "public, max-age=12, s-maxage=0"
 
 
