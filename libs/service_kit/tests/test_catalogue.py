@@ -24,6 +24,8 @@ TEXTS = {
     "signing_algs": "EdDSA",
     "mail_transports": "smtp",
     "key_encryption_key": "k" * 40,
+    "suppression_key": "k" * 40,
+    "postmark_webhook_secret": "k" * 40,
     "uncounted_emails": "a@b.example",
     "allowed_domains": "a.example",
     "public_url": "https://a.example",

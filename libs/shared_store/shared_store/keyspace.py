@@ -174,6 +174,22 @@ MAIL_RESULT: Final = KeyPattern(
     readers=("auth-api",),
     why="A job's outcome, for the page that waits and to know a repeated enqueue for what it is.",
 )
+SUPPRESSED: Final = KeyPattern(
+    pattern="suppressed:{{{digest}}}",
+    type="STRING",
+    ttl="suppression_ttl",
+    writers=("auth-api", "mailer"),
+    readers=("auth-api", "mailer"),
+    why="Why an address is not mailed any more (JSON), under the address's digest by suppression_key.",
+)
+WEBHOOK_SEEN: Final = KeyPattern(
+    pattern="webhook-seen:{{{digest}}}",
+    type="STRING",
+    ttl="1 day",
+    writers=("auth-api",),
+    readers=("auth-api",),
+    why="That a signed webhook has been taken: the same one again does nothing, though its signature holds.",
+)
 
 KEYS: Final = tuple(value for value in list(globals().values()) if isinstance(value, KeyPattern))
 

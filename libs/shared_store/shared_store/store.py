@@ -21,6 +21,7 @@ from shared_store.errors import CorruptRecord, is_read_only, translate
 T = TypeVar("T")
 U = TypeVar("U")
 V = TypeVar("V")
+W = TypeVar("W")
 
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
 
@@ -67,6 +68,10 @@ class Store:
     async def run_all(self, first: Call[T], second: Call[U], /) -> tuple[T, U]: ...
     @overload
     async def run_all(self, first: Call[T], second: Call[U], third: Call[V], /) -> tuple[T, U, V]: ...
+    @overload
+    async def run_all(
+        self, first: Call[T], second: Call[U], third: Call[V], fourth: Call[W], /
+    ) -> tuple[T, U, V, W]: ...
     async def run_all(self, *calls: Call[Any]) -> tuple[Any, ...]:
         """Send several calls in one round trip and wait for their values, in order.
 

@@ -22,6 +22,7 @@ from shared_store.rate_limits import Counter
 from shared_store.sealing import Sealer
 from shared_store.signing_keys import generate
 from shared_store.store import Store
+from shared_store.suppressions import Reason, Suppressions, remember_webhook
 from shared_store.testing.deployments import Deployment
 
 
@@ -78,6 +79,10 @@ async def do_everything_once(store: Store) -> None:
     await store.run(queue.register("slow", lease=60))
     await store.run(queue.claim("slow", room=1, known=[]))
     await store.run(queue.enqueue(replace(job(9), id=new_job_id("session")), bound=100))
+
+    suppressions = Suppressions("k" * 32, life=60)
+    await store.run(suppressions.add([("a@b.example", Reason.OPERATOR)], source="operator", now=1.0))
+    await store.run(remember_webhook("w", seconds=60))
 
 
 def matching(key: str) -> KeyPattern:

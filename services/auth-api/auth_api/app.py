@@ -14,6 +14,7 @@ from auth_api.routes.confirm import Confirm
 from auth_api.routes.documents import Documents
 from auth_api.routes.failures import Failures
 from auth_api.routes.tokens import Tokens
+from auth_api.routes.webhooks import Webhooks
 
 Handler = Callable[[Request], Awaitable[Response]]
 Handlers = Mapping[str, Handler]
@@ -26,6 +27,7 @@ def create_app(
     callback: Callback,
     tokens: Tokens,
     documents: Documents,
+    webhooks: Webhooks,
     failures: Failures,
 ) -> FastAPI:
     """Put the routes together."""
@@ -46,6 +48,8 @@ def create_app(
         "/": {"GET": page(documents.home)},
         "/ver.txt": {"GET": page(documents.version)},
         "/metrics": {"GET": page(documents.metrics)},
+        "/webhooks/{provider}": {"POST": program(webhooks)},
+        "/webhooks/{provider}/{secret}": {"POST": program(webhooks)},
         "/{path:path}": {"GET": page(documents.static)},
     }
     for path, handlers in routes.items():

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from auth_api import parts
 from auth_api.addresses import parse_address
 from auth_api.app import create_app
+from auth_api.bounces.bounces import Bounces
 from auth_api.discovery.cache import AnswerCache
 from auth_api.discovery.flights import Flights
 from auth_api.discovery.providers import Provider, Providers
@@ -37,6 +38,7 @@ from auth_api.routes.failures import Failures
 from auth_api.routes.surroundings import Surroundings
 from auth_api.routes.tokens import Tokens
 from auth_api.routes.visitors import Visitors
+from auth_api.routes.webhooks import Webhooks
 from auth_api.settings import Settings
 from service_kit.internal_port import Check
 from shared_store.errors import StoreError
@@ -87,7 +89,10 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
             Flights[str]() as flights,
             Flights[Provider | None]() as searches,
         ):
-            attempts = Attempts(store=store, background=background, bounds=parts.bounds(settings))
+            suppressions = parts.suppressions(settings)
+            attempts = Attempts(
+                store=store, background=background, bounds=parts.bounds(settings), suppressions=suppressions
+            )
             completion = Completion(
                 store=store,
                 keyring=keyring,
@@ -132,6 +137,13 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                     providers=providers,
                     public_url=settings.public_url,
                     session_ttl=settings.session_ttl,
+                ),
+                bounces=Bounces(
+                    store=store,
+                    suppressions=suppressions,
+                    providers=parts.webhook_providers(settings),
+                    metrics=metrics,
+                    now=keyring.now,
                 ),
                 metrics=metrics,
             )
@@ -181,6 +193,7 @@ def _app(
     logins: Logins,
     paths: Paths,
     federation: Federation,
+    bounces: Bounces,
     metrics: Metrics,
 ) -> ASGIApp:
     https = settings.public_url.startswith("https://")
@@ -213,6 +226,7 @@ def _app(
             static_ttl=settings.static_ttl,
             commit=os.environ.get("HEROKU_SLUG_COMMIT", ""),
         ),
+        webhooks=Webhooks(bounces),
         failures=Failures(answers, count_limited=metrics.auth_limited.inc),
     )
     return Surroundings(

@@ -14,7 +14,11 @@ AuthApiError
   NoSigningKeyError         there is nothing to sign with yet
   TooManyAttemptsError      a rate limit is exceeded
   LoginGoneError            a login is unknown, expired or over
+  WebhookKeyError           the key that a mail provider's calls are checked with is no such key
   OAuthError                an answer of the protocol: error code, description, status, where it goes
+    MailCameBackError       mail to the address came back, so none is sent
+    WebhookRefusedError     a mail provider's call is not the provider's, or too old
+    WebhookMalformedError   a mail provider's call is not in the provider's form
     BearerError             the same for an access token, with its WWW-Authenticate value
 """
 
@@ -25,6 +29,7 @@ from typing import TYPE_CHECKING
 from service_kit.errors import ServiceKitError
 
 if TYPE_CHECKING:
+    from auth_api.oidc.authorization_request import AuthorizationRequest
     from auth_api.oidc.responses import ReturnAddress
 
 
@@ -129,6 +134,35 @@ class OAuthError(AuthApiError):
         self.description = description
         self.status = status
         self.return_address = return_address
+
+
+class MailCameBackError(OAuthError):
+    """Mail to the request's address came back not long ago, so none is sent now; programs are told, people get a page.
+
+    It is not sent back to the relying party, where nobody could choose another address.
+    """
+
+    def __init__(self, request: "AuthorizationRequest") -> None:
+        super().__init__("invalid_request", "mail to the address of login_hint came back, so no other is sent for now")
+        self.request = request
+
+
+class WebhookRefusedError(OAuthError):
+    """A call of a mail provider's webhook is not the provider's, or too old."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__("access_denied", description, status=401)
+
+
+class WebhookMalformedError(OAuthError):
+    """A call of a mail provider's webhook is not in the provider's form."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__("invalid_request", description)
+
+
+class WebhookKeyError(AuthApiError):
+    """The key that a provider's calls are checked with is no such key."""
 
 
 class BearerError(OAuthError):

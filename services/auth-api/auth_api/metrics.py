@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -79,11 +79,19 @@ class Metrics:
         self.fetch_jwks = self._histogram("portier_auth_oidc_fetch_jwks_duration", "Provider keys, seconds")
         self.store_up = Gauge("portier_store_up", "Whether Redis answers (1) or not (0)", registry=registry)
         self._without_counters.register(self.store_up)
+        self._mail_events = Counter(
+            "portier_mail_events", "What mail providers reported", ["provider", "event"], registry=registry
+        )
+        self._without_counters.register(self._mail_events)
 
     def _histogram(self, name: str, text: str) -> Histogram:
         histogram = Histogram(name, text, buckets=BUCKETS, registry=self._registry)
         self._without_counters.register(histogram)
         return histogram
+
+    def mail_event(self, provider: str, event: str, number: int = 1) -> None:
+        """Count what a provider's webhook reported, or that its call was refused or came again."""
+        self._mail_events.labels(provider, event).inc(number)
 
     def counts(self, address: EmailAddress | None) -> bool:
         """Tell whether successes of this address are counted: operators leave out their monitoring."""

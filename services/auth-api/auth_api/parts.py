@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import structlog
 
 from auth_api.addresses import normalize_domain
+from auth_api.bounces.mailgun import Mailgun
+from auth_api.bounces.postmark import Postmark
+from auth_api.bounces.reports import Provider
+from auth_api.bounces.sendgrid import SendGrid
 from auth_api.discovery.cache import AnswerCache
 from auth_api.discovery.providers import DiscoverySettings
 from auth_api.discovery.webfinger import Link as UsableLink
@@ -21,6 +25,7 @@ from auth_api.routes.requests import LoginCookie
 from auth_api.settings import SERVICE, Settings
 from service_kit.settings import Link
 from shared_store.connection import ConnectionOptions
+from shared_store.suppressions import Suppressions
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +80,23 @@ def login_settings(settings: Settings) -> LoginSettings:
         mail_queue_max=settings.mail_queue_max,
         resend_delay=settings.resend_delay,
     )
+
+
+def suppressions(settings: Settings) -> Suppressions:
+    """Make the list of addresses that mail came back from; without a key it is empty and stays so."""
+    key = settings.suppression_key
+    return Suppressions(key.get_secret_value() if key else "", life=settings.suppression_ttl)
+
+
+def webhook_providers(settings: Settings) -> dict[str, Provider]:
+    """Make the readers of those providers' webhooks that are configured, by name."""
+    secret, key, public = settings.postmark_webhook_secret, settings.mailgun_webhook_key, settings.sendgrid_webhook_key
+    providers = (
+        Postmark(secret.get_secret_value()) if secret else None,
+        Mailgun(key.get_secret_value()) if key else None,
+        SendGrid(public) if public else None,
+    )
+    return {provider.name: provider for provider in providers if provider}
 
 
 def discovery_settings(settings: Settings) -> DiscoverySettings:

@@ -4,11 +4,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 
 from auth_api.addresses import normalize_domain, parse_address
+from auth_api.bounces.sendgrid import read_key
 from auth_api.configured_keys import ConfiguredKeys, read_configured_keys
 from auth_api.errors import AuthApiError
 from auth_api.limits import parse_limit
 from auth_api.pages import OverrideError, Pages
-from service_kit.settings import CommonSettings, HttpSettings, KeySettings, LoginSettings, QueueSettings
+from service_kit.settings import (
+    CommonSettings,
+    HttpSettings,
+    KeySettings,
+    LoginSettings,
+    QueueSettings,
+    SuppressionSettings,
+    WebhookSettings,
+)
 
 SERVICE = "auth-api"
 
@@ -24,7 +33,9 @@ _READERS: Mapping[str, Callable[[str], object]] = {
 }
 
 
-class Settings(CommonSettings, HttpSettings, LoginSettings, QueueSettings, KeySettings):
+class Settings(
+    CommonSettings, HttpSettings, LoginSettings, QueueSettings, KeySettings, SuppressionSettings, WebhookSettings
+):
     """All settings of auth-api; each is declared, with its default and its help, in service_kit."""
 
     @cached_property
@@ -40,6 +51,14 @@ class Settings(CommonSettings, HttpSettings, LoginSettings, QueueSettings, KeySe
         if self.keyfiles or self.keytext:
             for alg in set(self.signing_algs) - self.configured_keys.by_alg.keys():
                 yield "signing_algs", f"names {alg}, but keyfiles and keytext hold no such key; add one, or drop {alg}"
+        for name in WebhookSettings.model_fields:
+            if getattr(self, name) and not self.suppression_key:
+                yield name, "needs suppression_key beside it, under which bounces are kept"
+        if self.sendgrid_webhook_key:
+            try:
+                read_key(self.sendgrid_webhook_key)
+            except AuthApiError as error:
+                yield "sendgrid_webhook_key", f"can't be used: {error}"
         if any((self.data_dir / name).is_dir() for name in ("tmpl", "res", "lang")):
             try:
                 Pages(data_dir=self.data_dir)

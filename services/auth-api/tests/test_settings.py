@@ -139,3 +139,14 @@ def test_address_that_cannot_be_listened_on_is_told_without_a_traceback() -> Non
     assert ended.returncode == 1
     assert "set listen_ip and listen_port to what is free" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("key", ["nonsense", "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="])
+def test_verification_key_that_is_none_is_told(key: str) -> None:
+    told = problem(sendgrid_webhook_key=key, suppression_key="k" * 32)
+    assert told.startswith("sendgrid_webhook_key (environment BROKER_SENDGRID_WEBHOOK_KEY): can't be used: it is")
+
+
+def test_webhook_without_a_key_to_keep_bounces_under_is_told() -> None:
+    assert "mailgun_webhook_key" in problem(mailgun_webhook_key="k")
+    assert "needs suppression_key" in problem(mailgun_webhook_key="k")

@@ -9,6 +9,7 @@ import structlog
 from mailer.commands import add_commands
 from mailer.composition import build
 from mailer.settings import SERVICE, Settings
+from mailer.suppression_commands import add_suppression_commands
 from service_kit import systemd
 from service_kit.cli import Cli
 from service_kit.internal_port import InternalPort
@@ -34,6 +35,7 @@ def main() -> int:
     """Run the command line."""
     cli = Cli(SERVICE, Settings, serve, about="Takes login mails from the queue and delivers them")
     add_commands(cli)
+    add_suppression_commands(cli)
     return cli.main()
 
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from mailer.errors import MailerError
 from mailer.recipients import parse_recipient
 from mailer.signing import read_key
-from service_kit.settings import CommonSettings, MailSettings, QueueSettings
+from service_kit.settings import CommonSettings, MailSettings, QueueSettings, SuppressionSettings
 
 SERVICE = "mailer"
 
 Findings = Iterator[tuple[str, str]]
 
 
-class Settings(CommonSettings, MailSettings, QueueSettings):
+class Settings(CommonSettings, MailSettings, QueueSettings, SuppressionSettings):
     """All settings of the mailer; each is declared, with its default and its help, in service_kit."""
 
     def unusable(self) -> Findings:

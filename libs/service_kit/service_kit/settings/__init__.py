@@ -4,6 +4,7 @@ class Settings(CommonSettings, KeySettings): ...
 loaded = load(Settings, service="key-rotator", config_path="broker.toml")
 """
 
+from service_kit.settings.bounces import SuppressionSettings, WebhookSettings
 from service_kit.settings.catalogue import GROUPS, INTERNAL_PORTS, Setting, catalogue
 from service_kit.settings.describing import describe
 from service_kit.settings.groups import (
@@ -50,7 +51,9 @@ __all__ = [
     "Setting",
     "SettingsGroup",
     "StoreSettings",
+    "SuppressionSettings",
     "Transport",
+    "WebhookSettings",
     "catalogue",
     "describe",
     "load",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import SecretStr
 
+from service_kit.settings.bounces import SuppressionSettings, WebhookSettings
 from service_kit.settings.groups import (
     AUTH_API,
     KEY_ROTATOR,
@@ -38,6 +39,8 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
     KeySettings,
     KeyMakingSettings,
     MailSettings,
+    SuppressionSettings,
+    WebhookSettings,
     QueueSettings,
     CommonSettings,
     StoreSettings,

@@ -237,11 +237,9 @@ ExistingFile = Annotated[Path, AfterValidator(_existing_file), Advice("the name 
 Folder = Annotated[Path, Advice("the name of a folder")]
 Pem = Annotated[SecretStr, Advice("the PEM text of private keys")]
 Secret = Annotated[SecretStr, Advice("text in quotes")]
-SealingKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_sealing_key)], ...],
-    Items(),
-    Advice("at least 32 random characters, for example from `openssl rand -base64 32`"),
-]
+_RANDOM = Advice("at least 32 random characters, for example from `openssl rand -base64 32`")
+SealingKey = Annotated[SecretStr, AfterValidator(_sealing_key), _RANDOM]
+SealingKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_sealing_key)], ...], Items(), _RANDOM]
 Algorithm = Literal["RS256", "EdDSA"]
 Algorithms = Annotated[tuple[Algorithm, ...], Field(min_length=1), Items(), Advice('["RS256"], ["EdDSA"] or both')]
 ModulusBits = Annotated[Literal[2048, 3072, 4096, 8192], Advice("2048, 3072, 4096 or 8192")]

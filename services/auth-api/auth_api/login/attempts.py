@@ -19,6 +19,7 @@ from shared_store import rate_limits
 from shared_store.commands import Call
 from shared_store.rate_limits import Count, Counter
 from shared_store.store import Store
+from shared_store.suppressions import Suppressions
 
 T = TypeVar("T")
 
@@ -47,19 +48,24 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """An attempt within the limits: the counters a completed login is refunded on, and the mails to its address."""
+    """An attempt within the limits: the counters a completed login is refunded on, and the mails to its address.
+
+    `came_back`: mail to the address came back not long ago, so that none is to be sent.
+    """
 
     refundable: list[str]
     mails: Count
+    came_back: bool
 
 
 class Attempts:
     """Counts attempts, mails and wrong guesses."""
 
-    def __init__(self, *, store: Store, background: Background, bounds: Bounds) -> None:
+    def __init__(self, *, store: Store, background: Background, bounds: Bounds, suppressions: Suppressions) -> None:
         self._store = store
         self._background = background
         self._bounds = bounds
+        self._suppressions = suppressions
 
     async def count(self, subject: Subject, *, reading: Call[T]) -> tuple[Counted, T]:
         """Count an authorization request on all limits, and as a mail to its address until it is known to be none.
@@ -71,11 +77,14 @@ class Attempts:
         """
         limits = self._bounds.limits
         counters = [_counter(limit, subject) for limit in limits]
-        (*attempts, mails), guesses, read = await self._store.run_all(
-            rate_limits.hit([*counters, self._mails(subject)]), rate_limits.look(self._wrong_guesses(subject)), reading
+        (*attempts, mails), guesses, read, came_back = await self._store.run_all(
+            rate_limits.hit([*counters, self._mails(subject)]),
+            rate_limits.look(self._wrong_guesses(subject)),
+            reading,
+            self._suppressions.look(str(subject.address)),
         )
         refundable = [counter.key for limit, counter in zip(limits, counters, strict=True) if limit.decr_complete]
-        counted = Counted(refundable, mails)
+        counted = Counted(refundable, mails, came_back)
         over = [count for count in attempts if count.exceeded]
         over += [count for count in guesses if count.hits >= count.counter.count]
         if over:
@@ -98,14 +107,18 @@ class Attempts:
             self.take_mail_back(mails)
             raise TooManyAttemptsError(mails.counter.limit, mails.seconds_left)
 
-    async def count_mail(self, subject: Subject) -> None:
+    async def count_mail(self, subject: Subject) -> Counted:
         """Count another mail of a login. Waits for Redis once.
 
         Raises:
             TooManyAttemptsError: the address has been sent as many mails as it may.
         """
-        [mails] = await self._store.run(rate_limits.hit([self._mails(subject)]))
-        self.check_mails(mails)
+        [mails], came_back = await self._store.run_all(
+            rate_limits.hit([self._mails(subject)]), self._suppressions.look(str(subject.address))
+        )
+        if not came_back:
+            self.check_mails(mails)
+        return Counted([], mails, came_back)
 
     def count_wrong_guess(self, subject: Subject) -> None:
         """Count a wrong guess, beside the answer."""

@@ -13,7 +13,7 @@ import structlog
 
 from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
-from auth_api.errors import CorruptRecordError, LoginGoneError, OAuthError
+from auth_api.errors import CorruptRecordError, LoginGoneError, MailCameBackError, OAuthError
 from auth_api.keyring import Keyring
 from auth_api.login.attempts import Attempts, Subject
 from auth_api.login.codes import new_code
@@ -149,6 +149,7 @@ class Logins:
         Raises:
             LoginGoneError: there is no such login, or this browser did not begin it.
             TooManyAttemptsError: the address has been sent as many mails as it may.
+            MailCameBackError: the mail before came back.
         """
         allowed = await self._store.run(
             logins.allow_resend(
@@ -165,7 +166,10 @@ class Logins:
         if allowed.status is not ResendStatus.SEND:
             wait = allowed.wait if allowed.status is ResendStatus.WAIT else None
             return Resent(request, sent=False, wait=wait)
-        await self._attempts.count_mail(_subject(request, visitor))
+        counted = await self._attempts.count_mail(_subject(request, visitor))
+        if counted.came_back:
+            self._attempts.take_mail_back(counted.mails)
+            raise MailCameBackError(request)
         code = logins.open_code(allowed.sealed_code, browser_secret)
         first_locale = read_record(allowed.login.data, lambda fields: text_or_none(fields, "locale"))
         visitor = replace(visitor, locale=first_locale or visitor.locale)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from auth_api.discovery.providers import Provider, Providers
-from auth_api.errors import CorruptRecordError
+from auth_api.errors import CorruptRecordError, MailCameBackError
 from auth_api.login.attempts import Attempts, Subject
 from auth_api.login.domain_rules import DomainRules
 from auth_api.login.logins import Visitor
@@ -34,6 +34,7 @@ class Paths:
 
         Raises:
             TooManyAttemptsError: a limit is exceeded, or the address has been sent as many mails as it may.
+            MailCameBackError: mail to the address came back not long ago.
             OAuthError: the domain is refused; or the person would have to read a mail, which `prompt=none` forbids.
         """
         address = request.address
@@ -51,5 +52,8 @@ class Paths:
         if "none" in request.prompt:
             self._attempts.take_mail_back(counted.mails)
             raise request.failure("interaction_required", "the person has to read a mail")
+        if counted.came_back:
+            self._attempts.take_mail_back(counted.mails)
+            raise MailCameBackError(request)
         self._attempts.check_mails(counted.mails)
         return Path(None, [*counted.refundable, counted.mails.counter.key])

@@ -165,6 +165,15 @@ class Pages:
         link = None if try_again is None else _link(try_again)
         return self._render("cancelled", locale, site=site, try_again=link)
 
+    def came_back(self, *, locale: Locale, address: str, other_address: Fields, site_link: str) -> str:
+        """Mail to the address came back, so none is sent.
+
+        `other_address` as for `confirm`; `site_link` leads back to the site, and raises UnsafeUrlError unless http(s).
+        """
+        return self._render(
+            "came_back", locale, address=address, other_address=other_address, site_link=_link(site_link)
+        )
+
     def home(self, *, locale: Locale) -> str:
         """What this service is."""
         return self._render("home", locale)

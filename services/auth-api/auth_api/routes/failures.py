@@ -14,10 +14,18 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auth_api.errors import BearerError, LoginGoneError, NoSigningKeyError, OAuthError, TooManyAttemptsError
+from auth_api.errors import (
+    BearerError,
+    LoginGoneError,
+    MailCameBackError,
+    NoSigningKeyError,
+    OAuthError,
+    TooManyAttemptsError,
+)
+from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.responses import error_response
 from auth_api.pages import ErrorKind
-from auth_api.routes.answers import Answers, json_answer
+from auth_api.routes.answers import Answers, json_answer, leading_to
 from auth_api.routes.requests import locale_of, wants_json
 from shared_store.errors import StoreUnavailable
 
@@ -71,6 +79,8 @@ class Failures:
             if sent_back is not None:
                 log.debug("error_sent_back", error=error.error, description=error.description)
                 return self._answers.carry(sent_back, error.return_address, locale=locale_of(request))
+        if isinstance(error, MailCameBackError) and not as_json:
+            return self._came_back(request, error.request)
         told = self._tell(error)
         headers = {"retry-after": str(told.retry_after)} if told.retry_after is not None else {}
         if isinstance(error, BearerError):
@@ -91,6 +101,16 @@ class Failures:
             try_again=_again(request) if told.kind is ErrorKind.UNAVAILABLE else None,
         )
         return self._answers.page(html, status=told.status, headers=headers)
+
+    def _came_back(self, request: Request, asked: AuthorizationRequest) -> Response:
+        address = asked.address.original if asked.address else ""
+        html = self._answers.pages.came_back(
+            locale=locale_of(request),
+            address=address,
+            other_address={**asked.parameters(), "_login_hint": address},
+            site_link=str(asked.client_id),
+        )
+        return self._answers.page(html, status=400, form_action=f"'self' {leading_to(asked.client_id)}")
 
     def _tell(self, error: Exception) -> Told:
         match error:

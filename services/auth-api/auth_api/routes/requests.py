@@ -50,8 +50,8 @@ async def form(request: Request) -> Params:
     return _decode(await body(request))
 
 
-async def body(request: Request) -> bytes:
-    """Read a body up to its bound.
+async def body(request: Request, *, most: int = MAX_BODY) -> bytes:
+    """Read a body of at most so many octets.
 
     Raises:
         TooLargeError: it is longer.
@@ -62,8 +62,8 @@ async def body(request: Request) -> bytes:
     try:
         async for chunk in request.stream():
             length += len(chunk)
-            if length > MAX_BODY:
-                raise TooLargeError("invalid_request", f"the body is longer than {MAX_BODY} octets", status=413)
+            if length > most:
+                raise TooLargeError("invalid_request", f"the body is longer than {most} octets", status=413)
             chunks.append(chunk)
     except ClientDisconnect as error:
         raise OAuthError("invalid_request", "the connection ended before the body did") from error

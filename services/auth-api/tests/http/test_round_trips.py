@@ -49,6 +49,14 @@ async def test_authorization_request_waits_twice(broker: Broker, waits: Waits) -
     assert len(by_request(waits)) == 2
 
 
+async def test_asking_whether_mail_came_back_costs_no_wait(make_broker: MakeBroker, waits: Waits) -> None:
+    async with make_broker(suppression_key="k" * 32) as broker:
+        await broker.authorize(login_hint="first@example.com")
+        waits.clear()
+        await broker.authorize()
+        assert len(by_request(waits)) == 2
+
+
 async def test_right_code_waits_once_and_refunds_beside_it(make_broker: MakeBroker, waits: Waits) -> None:
     async with make_broker(limits="email:5/m") as broker:
         session, code = await broker.begin()

@@ -57,6 +57,9 @@ SAMPLES: dict[str, Sample] = {
     ),
     "callback": lambda pages, locale: pages.callback(locale=locale, fields={"state": SESSION}),
     "cancelled": lambda pages, locale: pages.cancelled(locale=locale, site=SITE, try_again="https://göteborg.example/"),
+    "came_back": lambda pages, locale: pages.came_back(
+        locale=locale, address=LONG_ADDRESS, other_address=REQUEST, site_link="https://göteborg.example/"
+    ),
     "home": lambda pages, locale: pages.home(locale=locale),
     "error_bad_request": lambda pages, locale: pages.error(
         locale=locale, kind=ErrorKind.BAD_REQUEST, description="missing request parameter client_id"

@@ -273,6 +273,7 @@ def hostile_page(pages: Pages, locale: Locale, text: str) -> list[str]:
         pages.form_post(locale=locale, site=text, redirect_uri=url, fields=common),
         pages.callback(locale=locale, fields=common),
         pages.cancelled(locale=locale, site=text, try_again=url),
+        pages.came_back(locale=locale, address=text, other_address=common, site_link=url),
         *(
             pages.error(locale=locale, kind=kind, description=f".{text}", reference=text or "r", try_again=url)
             for kind in ErrorKind
