@@ -196,9 +196,8 @@ class Soak:
         """What a stopped mailer has in hand, as soon as Redis tells."""
         while True:
             with contextlib.suppress(StoreError):
-                leases = Call((command("ZRANGE", MAIL_LEASES.key(tag="mail"), 0, -1),), lambda replies: replies[0])
-                names = [name.decode() for name in await store.run(leases)]
-                keys = [MAIL_TAKEN.key(tag="mail", worker=name) for name in names if f"-{mailer.pid}-" in name]
+                names = [name for name in await _workers(store) if f"-{mailer.pid}-" in name]
+                keys = [MAIL_TAKEN.key(tag="mail", worker=name) for name in names]
                 hands = Call(tuple(command("LRANGE", key, 0, -1) for key in keys), list)
                 return frozenset(one.decode() for hand in await store.run(hands) for one in hand)
             await asyncio.sleep(0.1)
@@ -272,7 +271,7 @@ class Soak:
             for mailer in self._mailers.values():
                 await mailer.until_registered()
             await self._faults(store)
-            await until(lambda: is_done(store), bound=300, what="every job ends")
+            await until(lambda: is_done(store), bound=600, what="every job ends")
         for mailer in self._mailers.values():
             self.books.read_log(mailer.log.read_text())
         for stage, number in sorted(self.books.served.items()):
@@ -292,13 +291,21 @@ class Soak:
                     failing = asyncio.ensure_future(fault(store))
                     await asyncio.sleep(self._random.uniform(0, 1))
                     await asyncio.gather(failing, self._hand_over(store, share - share // 2))
-                    await until(lambda: self._has_few(store, share // 2), bound=300, what="the backlog goes down")
+                    await until(lambda: self._has_few(store, share // 2), bound=600, what="the backlog goes down")
 
     async def _keep_killing(self, store: Store) -> None:
         """Kill a mailer now and then, whatever else goes on."""
         while True:
             await asyncio.sleep(self._plan.kill_every * self._random.uniform(0.5, 1.5))
+            # Whoever was killed has to be back: on a busy machine a start may take longer than a life.
+            await until(lambda: self._all_registered(store), bound=120, what="killed mailers are back")
             await self._kill(store)
+
+    async def _all_registered(self, store: Store) -> bool:
+        with contextlib.suppress(StoreError):
+            names = await _workers(store)
+            return all(any(f"-{mailer.pid}-" in name for name in names) for mailer in self._mailers.values())
+        return False
 
     async def _has_few(self, store: Store, number: int) -> bool:
         with contextlib.suppress(StoreError):
@@ -309,6 +316,12 @@ class Soak:
 async def _jobs_kept(store: Store) -> int:
     count: Call[int] = Call((command("HLEN", MAIL_JOBS.key(tag="mail")),), lambda replies: replies[0])
     return await store.run(count)
+
+
+async def _workers(store: Store) -> list[str]:
+    """Name the workers that hold a lease."""
+    leases = Call((command("ZRANGE", MAIL_LEASES.key(tag="mail"), 0, -1),), lambda replies: replies[0])
+    return [name.decode() for name in await store.run(leases)]
 
 
 @contextlib.asynccontextmanager
