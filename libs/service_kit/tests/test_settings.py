@@ -288,6 +288,7 @@ def test_sqlite_is_refused_with_both_alternatives(write: Write) -> None:
         "https://a.example:443",
         "https://a.example:x",
         "https://a b",
+        "https://bücher.example",
     ],
 )
 def test_public_url_that_is_no_origin_is_refused(url: str) -> None:

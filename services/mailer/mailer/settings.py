@@ -16,12 +16,14 @@ class Settings(CommonSettings, MailSettings, QueueSettings, SuppressionSettings)
     """All settings of the mailer; each is declared, with its default and its help, in service_kit."""
 
     def unusable(self) -> Findings:
-        """A sender that no mail can come from, and a DKIM key that can't sign."""
+        """Addresses that no mail can come from or go to, and a DKIM key that can't sign."""
         yield from super().unusable()
-        try:
-            parse_recipient(self.from_address)
-        except MailerError as error:
-            yield "from_address", f"can't be used: {error}"
+        addresses = [("uncounted_emails", address) for address in self.uncounted_emails]
+        for name, address in (("from_address", self.from_address), *addresses):
+            try:
+                parse_recipient(address)
+            except MailerError as error:
+                yield name, f"can't be used: {error}"
         try:
             if self.dkim_key_file:
                 read_key(self.dkim_key_file)

@@ -191,3 +191,10 @@ async def test_template_and_sentence_of_ones_own_are_mailed(tmp_path: Path) -> N
     text = server.received[0].message.get_body(("plain",))
     assert text is not None
     assert str(text.get_content()).startswith("Ours: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("from_address", "us@-x-.example"), ("uncounted_emails", "a@b_c.example")])
+async def test_address_that_cannot_be_mailed_is_told_with_its_source(name: str, value: str) -> None:
+    code, told = await send(**{name: value})
+    assert code == 2
+    assert f"{name} (environment BROKER_{name.upper()}): can't be used" in told

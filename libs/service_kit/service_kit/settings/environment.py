@@ -69,7 +69,7 @@ def _old_variables(environ: Mapping[str, str], findings: Findings) -> dict[str, 
         if variable in environ:
             findings.warn(f"{variable} is deprecated: set {catalogue()[name].variable} in its place")
             given[name] = Given(environ[variable], f"environment {variable}", Kind.TEXT)
-    if OLD_LIMIT in environ:
+    if environ.get(OLD_LIMIT):
         findings.warn(f"{OLD_LIMIT} is deprecated: set BROKER_LIMITS=email:… in its place")
         given["limits"] = Given(limits_of_old(environ[OLD_LIMIT]), f"environment {OLD_LIMIT}")
     return given

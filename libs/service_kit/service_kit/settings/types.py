@@ -120,6 +120,8 @@ def _split(text: str) -> SplitResult:
 
 def _origin(text: str) -> str:
     url = _split(text)
+    if not text.isascii():
+        raise ValueError("is not written as browsers send it, with xn-- for other letters than those of ASCII")
     origin = urlunsplit((url.scheme, url.netloc.lower(), "", "", ""))
     if url.query or url.fragment or url.path not in ("", "/"):
         raise ValueError(f"has a path, query or fragment, which an origin has not; you may mean {origin}")

@@ -274,8 +274,8 @@ async def test_compressed_body_is_read_up_to_the_same_bound(internet: Internet) 
     ("encoding", "body"),
     [
         ("gzip", b"{}"),
-        ("gzip", gzip.compress(bytes(1000))[:-5]),
-        ("gzip, gzip", gzip.compress(bytes(10))),
+        ("gzip", gzip.compress(bytes(1000), mtime=0)[:-5]),
+        ("gzip, gzip", gzip.compress(bytes(10), mtime=0)),
         ("br", b"{}"),
         ("deflate", b"{}"),
     ],
