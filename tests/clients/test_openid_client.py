@@ -69,6 +69,14 @@ def test_id_token_comes_by_form_post(start: Callable[..., Script], person: Perso
     check(client.call("finishFormPost", state=state, url=answer.url, fields=answer.fields), person)
 
 
+def test_id_token_comes_in_the_fragment(start: Callable[..., Script], person: Person) -> None:
+    client = start("id_token")
+    state, url = begin(client, person, response_type="id_token")
+    answer = person.log_in(url)
+    assert answer.url.startswith(f"{CALLBACK}#")
+    check(client.call("finishFragment", state=state, url=answer.url), person)
+
+
 def test_eddsa_is_used_where_the_client_insists_on_it(start: Callable[..., Script], person: Person) -> None:
     client = start(alg="EdDSA")
     state, url = begin(client, person, pkce=True, id_token_signing_alg="EdDSA")

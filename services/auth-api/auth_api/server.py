@@ -108,6 +108,7 @@ async def serving(
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings are one a request that scanners send
         access_log=False,
         server_header=False,
         date_header=True,

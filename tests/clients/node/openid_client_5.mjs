@@ -42,4 +42,10 @@ await serve({
     const parameters = client.callbackParams(request);
     return (await client.callback(redirectUri, parameters, checks)).claims();
   },
+
+  async finishFragment({ state, url }) {
+    const { redirectUri, checks } = begun.get(state);
+    const parameters = Object.fromEntries(new URLSearchParams(new URL(url).hash.slice(1)));
+    return (await client.callback(redirectUri, parameters, checks)).claims();
+  },
 });
