@@ -1,11 +1,13 @@
-"""A key that is revoked leaves keys.json of every instance on the notice, and signs nothing any more."""
+"""A key that is revoked leaves keys.json of every instance on the notice, and signs no more; without it, soon after."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import jwt
+import pytest
 
+from auth_api import keyring
 from shared_store.key_sets import KeySet, KeySets
 from shared_store.sealing import Sealer
 from shared_store.signing_keys import generate
@@ -42,3 +44,27 @@ async def test_revoked_key_is_gone_from_all_instances_at_once_and_the_next_one_s
         answer = await one.confirm(session, code)
         token = answer.headers["Location"].partition("id_token=")[2].partition("&")[0]
         assert jwt.get_unverified_header(token)["kid"] == following.key.kid
+
+
+async def test_change_whose_notice_was_lost_is_found_by_looking(
+    make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "POLL", 0.1)
+    current, following = keys_for("RS256")
+    after = KeySet("RS256", 2, following, replace(current, key=generate("RS256")))
+    async with make_broker() as one:
+        [name] = await one.store.client.keys("keys:*")
+        before = await one.store.client.dump(name)
+        await one.store.run(KeySets(Sealer()).replace(after, expected_version=1))
+        changed = await one.store.client.dump(name)
+        assert before is not None
+        assert changed is not None
+        await one.store.client.restore(name, 0, before, replace=True)
+        async with make_broker() as another:
+            assert (await _kids(another))[0] == current.key.kid
+            await another.store.client.restore(name, 0, changed, replace=True)  # tells nobody
+
+            async def found() -> bool:
+                return (await _kids(another))[0] == following.key.kid
+
+            await _until(found)
