@@ -1,4 +1,4 @@
-"""What the mailer does besides running: queue, render, send-test, transports. Shows no address, code or link."""
+"""What the mailer does besides running: queue, render, send-test, transports. Shows nothing personal unasked."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ from shared_store.mail_queue import MailQueue
 from shared_store.store import Store
 
 LISTED = 100
-PERSONAL = ("to", "code", "link")
+# Of a job, what is nobody's secret; anything else is masked, also what a newer auth-api may have added.
+SHOWN = frozenset(
+    ("v", "event", "id", "locale", "site", "deadline", "expires_in", "trace", "login", "requested_at", "attempts")
+) | {"history", "reply_to"}
 VERBS = {
     "depth": "how much waits, is in hand, is dead",
     "list": "jobs that wait, next first",
-    "show": "one job, personal data redacted",
+    "show": "one job, its personal data masked",
     "retry": "try a delayed job now",
     "drop": "remove a job that waits",
     "dead": "jobs given up, with the reason",
@@ -45,12 +48,16 @@ Verb = Callable[[Store, Queues, argparse.Namespace], Awaitable[int]]
 def add_commands(cli: Cli[Settings]) -> None:
     """Add all of them to the command line."""
     queue = cli.add_command("queue", look_at_queue, help="look into the queue and mend it")
-    verbs = queue.add_subparsers(dest="verb", metavar="VERB", required=True)
+    queue.add_argument("--json", action="store_true", help="for machines")
+    verbs = queue.add_subparsers(dest="verb", metavar="VERB")
+    queue.set_defaults(verb="depth")
     for verb, about in VERBS.items():
         parser = verbs.add_parser(verb, help=about, description=about)
         if verb in ("show", "retry", "drop"):
             parser.add_argument("job", metavar="ID")
-        parser.add_argument("--json", action="store_true", help="for machines")
+        if verb == "show":
+            parser.add_argument("--reveal", action="store_true", help="at a terminal: with address, code and link")
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
     rendering = cli.add_command("render", render, help="show the mail with made-up facts")
     rendering.add_argument("--locale", choices=LOCALES, default="en")
     rendering.add_argument("--html", action="store_true", help="print the HTML part instead of the text part")
@@ -109,36 +116,45 @@ async def _list(store: Store, queues: Queues, arguments: argparse.Namespace) -> 
 
 
 async def _show(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:
+    if arguments.reveal and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise MailerError("--reveal shows a person's address and code: it works at a terminal only")
     for queue in queues.values():
         raw = await store.run(queue.show(arguments.job))
         if raw is not None:
-            print(json.dumps(_redacted(raw), indent=None if arguments.json else 2, ensure_ascii=False))
+            shown = _read(raw) if arguments.reveal else _masked(_read(raw))
+            print(json.dumps(shown, indent=None if arguments.json else 2, ensure_ascii=False))
             return 0
     return _unknown(arguments.job)
 
 
-def _redacted(raw: bytes) -> dict[str, object]:
+def _read(raw: bytes) -> dict[str, object]:
     try:
-        values = json.loads(raw)
-        return {name: "***" if name in PERSONAL else value for name, value in values.items()}
-    except (ValueError, AttributeError):
+        return dict(json.loads(raw))
+    except (ValueError, TypeError, RecursionError):
         return {"unreadable": len(raw)}
 
 
+def _masked(values: dict[str, object]) -> dict[str, object]:
+    shown = SHOWN | {"unreadable"}
+    masked = {name: value if name in shown else "***" for name, value in values.items()}
+    to = values.get("to")
+    return masked | ({"to": f"{to[:1]}***@{to.rpartition('@')[2]}"} if isinstance(to, str) else {})
+
+
 async def _retry(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:
-    return await _first(store, arguments.job, [queue.retry_now(arguments.job) for queue in queues.values()])
+    return await _first(store, arguments, [queue.retry_now(arguments.job) for queue in queues.values()])
 
 
 async def _drop(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:
-    return await _first(store, arguments.job, [queue.drop(arguments.job) for queue in queues.values()])
+    return await _first(store, arguments, [queue.drop(arguments.job) for queue in queues.values()])
 
 
-async def _first(store: Store, job: str, calls: list[Call[bool]]) -> int:
+async def _first(store: Store, arguments: argparse.Namespace, calls: list[Call[bool]]) -> int:
     for call in calls:
         if await store.run(call):
-            print("done")
+            print(json.dumps({"job": arguments.job, "done": True}) if arguments.json else "done")
             return 0
-    return _unknown(job)
+    return _unknown(arguments.job)
 
 
 def _unknown(job: str) -> int:
@@ -157,9 +173,11 @@ async def _dead(store: Store, queues: Queues, arguments: argparse.Namespace) -> 
     return 0
 
 
-async def _purge(store: Store, queues: Queues, _arguments: argparse.Namespace) -> int:
-    for queue in queues.values():
-        await store.run(queue.purge_dead())
+async def _purge(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:
+    for tag, queue in queues.items():
+        there = await store.run(queue.purge_dead())
+        if arguments.json:
+            print(json.dumps({"queue": tag, "purged": bool(there)}))
     return 0
 
 

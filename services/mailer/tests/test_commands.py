@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import pty
 import subprocess
 import sys
 
@@ -36,11 +38,21 @@ class Mailer:
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
+    def at_a_terminal(self, *arguments: str) -> str:
+        """The same with a terminal on the other end; gives what appears there."""
+        ours, its = pty.openpty()
+        command = [sys.executable, "-P", "-m", "mailer", *arguments]
+        done = subprocess.run(
+            command, env=self._environment, stdin=its, stdout=its, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+        os.close(its)
+        assert done.returncode == 0, done.stderr
+        with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123  a file descriptor
+            return terminal.read(65_536).decode()
+
 
 async def run(mailer: Mailer, *arguments: str) -> tuple[int, str]:
     """Run it in a thread, so that servers in this process go on."""
-    import asyncio  # noqa: PLC0415
-
     return await asyncio.to_thread(mailer, *arguments)
 
 
@@ -67,8 +79,15 @@ async def test_queue_is_looked_into_and_mended_without_showing_a_person(valkey_u
     listed = await ask("list")
     assert f"{three.id} ready" in listed
     assert f"{one.id} in" in listed
+    assert json.loads(await ask("--json")) == {
+        **depth,
+        "oldest_seconds": pytest.approx(depth["oldest_seconds"], abs=60),
+    }
     shown = json.loads(await ask("show", one.id))
-    assert (shown["site"], shown["to"], shown["code"], shown["link"]) == ("https://shop.example", "***", "***", "***")
+    assert (shown["site"], shown["to"], shown["code"], shown["link"]) == (
+        "https://shop.example", "j***@example.org", "***", "***"
+    )  # fmt: skip
+    assert "at a terminal only" in await ask("show", one.id, "--reveal", code=1)
     assert two.id in await ask("dead")
     assert "done" in await ask("retry", one.id)
     assert "done" in await ask("drop", three.id)
@@ -77,6 +96,25 @@ async def test_queue_is_looked_into_and_mended_without_showing_a_person(valkey_u
     await ask("purge")
     assert await ask("dead") == ""
     assert not any(secret in output for secret in ("jane", "abcdef", "session="))
+
+
+async def test_job_is_revealed_at_a_terminal(valkey_url: str, valkey_store: Store) -> None:
+    asked = job("jane@example.org")
+    await enqueue(valkey_store, asked)
+    shown = await asyncio.to_thread(Mailer(valkey_url).at_a_terminal, "queue", "show", asked.id, "--reveal", "--json")
+    assert json.loads(shown)["to"] == "jane@example.org"
+    assert json.loads(shown)["code"] == asked.code
+
+
+async def test_what_another_version_wrote_is_masked_but_for_what_is_known_to_be_harmless(
+    valkey_url: str, valkey_store: Store
+) -> None:
+    await valkey_store.client.hset(
+        "mail:{mail}:jobs", mapping={"new": b'{"v":9,"email":"jane@x","locale":"nl"}', "junk": b"[1"}
+    )
+    status, text = await run(Mailer(valkey_url), "queue", "show", "new", "--json")
+    assert (status, json.loads(text)) == (0, {"v": 9, "email": "***", "locale": "nl"})
+    assert json.loads((await run(Mailer(valkey_url), "queue", "show", "junk"))[1]) == {"unreadable": 2}
 
 
 async def test_queue_command_without_redis_says_so(tmp_path: object) -> None:  # noqa: ARG001
