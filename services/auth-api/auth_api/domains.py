@@ -18,6 +18,8 @@ _MAX_INPUT_LENGTH = 1000
 _ASCII_LABEL = re.compile(r"[a-z0-9_-]+")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SCRIPTS_LIKE_LATIN = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU")
+# A label of these alone reads as a Latin word though it has no Latin letter; browsers show it in Punycode, too.
+_LETTERS_LIKE_LATIN = frozenset("асԁеһіјӏорԛѕԝхуъьҽпгѵѡαικνρυωηοτ-0123456789")
 
 
 def to_ascii(text: str) -> str:
@@ -49,10 +51,12 @@ def ends_in_a_number(domain: str) -> bool:
 def to_display(domain: str) -> str:
     """The Unicode form of an ASCII domain, label by label, where it cannot be taken for another one.
 
-    A label stays as it is when it does not come back unchanged under the strict IDNA 2008 rules or mixes
-    Latin letters with a script that looks like them.
+    A label stays as it is when it does not come back unchanged under the strict IDNA 2008 rules, mixes Latin
+    letters with a script that looks like them, or, below a Latin top-level domain, has only letters that look so.
     """
-    return ".".join(_display_label(label) for label in domain.split("."))
+    labels = domain.split(".")
+    latin_top = not labels[-1].startswith("xn--")
+    return ".".join(_display_label(label, latin_top=latin_top) for label in labels)
 
 
 def _label_to_ascii(label: str, *, is_bidi: bool) -> str:
@@ -101,7 +105,7 @@ def _is_right_to_left(label: str) -> bool:
     return any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in label)
 
 
-def _display_label(label: str) -> str:
+def _display_label(label: str, *, latin_top: bool) -> str:
     if not label.startswith("xn--"):
         return label
     try:
@@ -109,6 +113,8 @@ def _display_label(label: str) -> str:
         if idna.encode(unicode_label).decode("ascii") != label:
             return label
     except (idna.IDNAError, UnicodeError):
+        return label
+    if latin_top and _LETTERS_LIKE_LATIN.issuperset(unicode_label):
         return label
     scripts = {unicodedata.name(character, "").partition(" ")[0] for character in unicode_label}
     mixes_lookalikes = "LATIN" in scripts and not scripts.isdisjoint(_SCRIPTS_LIKE_LATIN)

@@ -195,6 +195,10 @@ def test_what_is_accepted_means_the_same_to_everyone(text: str) -> None:
     [
         ("https://xn--gteborg-90a.test:8443", "https://göteborg.test:8443"),
         ("https://xn--pple-43d.com", "https://xn--pple-43d.com"),
+        ("https://xn--80ak6aa92e.com", "https://xn--80ak6aa92e.com"),  # apple, all in Cyrillic letters
+        ("https://xn--0xaaf.example", "https://xn--0xaaf.example"),
+        ("https://xn--e1afmkfd.example", "https://пример.example"),
+        ("https://xn--n1aeb.xn--p1ai", "https://сор.рф"),
         ("https://rp.example", "https://rp.example"),
         ("http://[::1]:3000", "http://[::1]:3000"),
         ("http://127.0.0.1", "http://127.0.0.1"),
