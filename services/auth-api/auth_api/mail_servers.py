@@ -88,6 +88,7 @@ class MailServers:
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return None
         except (dns.exception.DNSException, OSError) as error:
+            self._resolver = None  # the server's own name may lead elsewhere by now
             raise DiscoveryError(f"DNS does not tell ({type(error).__name__})") from error
 
     async def _opened(self) -> dns.asyncresolver.Resolver:

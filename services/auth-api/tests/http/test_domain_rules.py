@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from auth_api.errors import DiscoveryError
 from auth_api.mail_servers import MailServers
 
 if TYPE_CHECKING:
@@ -138,3 +139,19 @@ async def test_dns_server_that_is_silent_is_waited_for_once_and_not_for_long(
     async with make_broker(verify_with_resolver=f"127.0.0.1:{dns_server.port}") as broker:
         assert [await refusal(broker, "silent.example") for _ in range(3)] == [INVALID] * 3
     assert dns_server.asked == [("silent.example.", "MX")]
+
+
+async def test_dns_server_whose_name_leads_elsewhere_by_now_is_found_again(
+    dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth_api.mail_servers.TIMEOUT", 0.5)
+    addresses = iter(["127.0.0.9", "127.0.0.1"])
+
+    async def addresses_of(_host: str) -> list[str]:
+        return [next(addresses)]
+
+    monkeypatch.setattr("auth_api.mail_servers._addresses_of", addresses_of)
+    servers = MailServers("dns.example", dns_server.port, public_only=True)
+    with pytest.raises(DiscoveryError):
+        await servers.problem("good.example")
+    assert await servers.problem("good.example") is None
