@@ -151,10 +151,10 @@ def test_check_tells_what_a_hosting_platform_has_set() -> None:
     platform = {
         "PORT": "5000",
         "HEROKU_APP_NAME": "my-login",
-        "REDISCLOUD_URL": "redis://:secret@cloud.example:1",
+        "REDISCLOUD_URL": "redis://:hunter2@cloud.example:1",
         "OPENREDIS_URL": "redis://other.example",
         "SENDGRID_USERNAME": "u",
-        "SENDGRID_PASSWORD": "secret",
+        "SENDGRID_PASSWORD": "hunter2",
         "BROKER_FROM_ADDRESS": "noreply@login.example",
     }
     code, told = check(None, **platform)
@@ -169,7 +169,7 @@ def test_check_tells_what_a_hosting_platform_has_set() -> None:
         ("smtp_password", "***", "SENDGRID_PASSWORD"),
     ):
         assert re.search(rf"(?m)^{name} +\[?{re.escape(value)}\]? +environment {source}$", told), name
-    assert "secret" not in told
+    assert "hunter2" not in told
 
 
 ALTERNATIVES = re.findall(r"(?m)^# alternative: (.+)$", (HERE / "current.toml").read_text())

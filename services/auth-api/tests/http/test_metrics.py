@@ -95,13 +95,13 @@ async def by_provider(broker: Broker, internet: Internet, address: str, **change
     url = begun.headers["location"]
     state = dict(parse_qsl(urlsplit(url).query))["state"]
     token = internet.provider(urlsplit(url).hostname or "").token(url)
-    return await broker.browser.post("/callback", data={"state": state, "id_token": token})
+    return await broker.browser.post("/callback", data={"state": state, "id_token": token, "_again": "1"})
 
 
 async def fail_at_the_provider(broker: Broker) -> None:
     begun = await broker.authorize(login_hint=f"a@{DOMAIN}", response_errors="false")
     state = dict(parse_qsl(urlsplit(begun.headers["location"]).query))["state"]
-    failed = await broker.browser.post("/callback", data={"state": state, "error": "server_error"})
+    failed = await broker.browser.post("/callback", data={"state": state, "error": "server_error", "_again": "1"})
     assert failed.status_code == 503
 
 
