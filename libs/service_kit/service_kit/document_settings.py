@@ -26,6 +26,12 @@ In variables, lists are separated by commas or white space (names of files and c
 `true` or `false`, times are whole seconds, and an empty text unsets. In `allowed_origins`, `allowed_domains` and
 `blocked_domains` an entry `@path` stands for the lines of that file, without blank ones and `#` comments.
 
+An entry of `limits` such as `ip:email:decr_complete:5/15m` lets 5 attempts pass in 15 minutes for each pair of client
+network and address. What counts apart: `ip` (IPv6 by /64), `email`, `domain`, `origin` (the relying party's); with none
+of them there is one count for all. `extend_window`: every attempt begins the window anew; `decr_complete`: a completed
+login gives its attempt back. Units are s, m, h and d. Every limit counts every attempt, also one that another refuses.
+Beside them `mails_per_address`, `wrong_codes_per_address` and `wrong_codes_per_network` hold whatever is in `limits`.
+
 """
 
 

@@ -47,7 +47,7 @@ class Settings(
         """Entries that can't be read, keys that are missing, files of data_dir that can't be used."""
         yield from super().unusable()
         for name, reader in _READERS.items():
-            yield from ((name, f"has an entry that can't be used: {e}") for e in _errors(reader, getattr(self, name)))
+            yield from ((name, message) for message in _problems(reader, getattr(self, name)))
         if self.keyfiles or self.keytext:
             for alg in set(self.signing_algs) - self.configured_keys.by_alg.keys():
                 yield "signing_algs", f"names {alg}, but keyfiles and keytext hold no such key; add one, or drop {alg}"
@@ -71,9 +71,9 @@ class Settings(
         yield from self.configured_keys.unreadable
 
 
-def _errors(reader: Callable[[str], object], entries: Iterable[str]) -> Iterator[AuthApiError]:
-    for entry in entries:
+def _problems(reader: Callable[[str], object], entries: Iterable[str]) -> Iterator[str]:
+    for number, entry in enumerate(entries, 1):
         try:
             reader(entry)
         except AuthApiError as error:
-            yield error
+            yield f"entry {number}: {error}"
