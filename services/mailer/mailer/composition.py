@@ -19,7 +19,6 @@ from mailer.reaper import Reaper, Watch
 from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
 from mailer.settings import SERVICE, Settings
-from mailer.signing import DkimSigner
 from mailer.transports.http import open_http_client
 from mailer.transports.mailgun import MailgunTransport
 from mailer.transports.postmark import PostmarkTransport
@@ -108,14 +107,7 @@ def open_store(settings: Settings) -> Store:
 def open_renderer(settings: Settings) -> Renderer:
     """Compile templates and read catalogues, the operator's own before the shipped ones."""
     sender = Sender.of(settings.from_name, parse_recipient(settings.from_address))
-    return Renderer(sender, data_dir=settings.data_dir, signer=_signer(settings))
-
-
-def _signer(settings: Settings) -> DkimSigner | None:
-    domain, selector, key_file = settings.dkim_domain, settings.dkim_selector, settings.dkim_key_file
-    if domain is None or selector is None or key_file is None:
-        return None
-    return DkimSigner.from_file(key_file, domain=domain, selector=selector)
+    return Renderer(sender, data_dir=settings.data_dir, signer=settings.dkim_signer)
 
 
 @contextlib.asynccontextmanager

@@ -47,9 +47,13 @@ class DkimSigner:
         """Make a signer of a PEM file.
 
         Raises:
-            SigningKeyError: it holds no key that DKIM can use.
+            SigningKeyError: it holds no key that DKIM can use, or domain or selector can't stand in the DNS.
         """
-        return cls(domain=domain, selector=selector, key=read_key(path))
+        key = read_key(path)
+        try:
+            return cls(domain=domain, selector=selector, key=key)
+        except UnicodeError as error:
+            raise SigningKeyError(f"no key can be published at {selector}._domainkey.{domain}") from error
 
     def __call__(self, content: bytes) -> bytes:
         """The mail with its signature on top."""

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,19 @@ async def test_render_prints_the_mail(locale: str, words: str) -> None:
     assert words in text
     status, text = await run(Mailer("redis://unused"), "render", "--locale", locale, "--html")
     assert f'<html lang="{locale}"' in text
+
+
+async def test_render_opens_the_mail_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    status, text = await run(Mailer("redis://unused"), "render", "--locale", "fr", "--open")
+    page = Path(text.strip())
+    assert status == 0
+    assert (tmp_path / "opened").read_text().strip() == page.as_uri()
+    assert '<html lang="fr"' in page.read_text()
+    page.unlink()
 
 
 async def test_send_test_tells_what_the_server_said() -> None:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from mailer import signing
 from mailer.delivery import Kind
+from mailer.errors import SigningKeyError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
@@ -169,6 +170,14 @@ def test_key_that_can_not_sign_is_told_at_start(
 
 
 @pytest.mark.setting("dkim_domain", "dkim_selector", "dkim_key_file")
+def test_selector_that_no_name_can_have_is_told_at_start(tmp_path: Path) -> None:
+    file = tmp_path / "dkim.pem"
+    file.write_bytes(pem(KEYS["ed25519-sha256"]))
+    for domain, selector in (("broker..example", "s1"), ("broker.example", "s" * 64)):
+        with pytest.raises(SigningKeyError, match="no key can be published at"):
+            DkimSigner.from_file(file, domain=domain, selector=selector)
+
+
 async def test_signature_for_a_domain_that_is_not_the_senders_is_warned_of(tmp_path: Path) -> None:
     file = tmp_path / "dkim.pem"
     file.write_bytes(pem(KEYS["ed25519-sha256"]))
