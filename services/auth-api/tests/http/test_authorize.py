@@ -31,7 +31,6 @@ async def test_login_by_mail_shows_the_code_page_and_queues_the_mail(broker: Bro
     assert "taking longer" not in answer.text
 
 
-@pytest.mark.setting("mail_wait")
 async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late(make_broker: MakeBroker) -> None:
     async with make_broker(mail_wait="0") as broker:
         broker.postbox.outcome = None

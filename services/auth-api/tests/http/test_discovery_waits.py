@@ -74,7 +74,6 @@ async def test_provider_of_many_addresses_is_fetched_once_and_webfinger_for_each
     assert (internet.asked(DOMAIN), internet.asked(IDP, CONFIGURATION), internet.asked(IDP, "/keys")) == (20, 1, 1)
 
 
-@pytest.mark.setting("webfinger_timeout")
 async def test_domain_that_hangs_delays_the_first_login_and_no_later_one_of_any_address(
     make_broker: MakeBroker, internet: Internet
 ) -> None:
@@ -92,7 +91,6 @@ async def test_domain_that_hangs_delays_the_first_login_and_no_later_one_of_any_
         assert len(broker.postbox.mails) == 12
 
 
-@pytest.mark.setting("discovery_timeout")
 async def test_search_goes_on_after_its_person_got_a_mail_and_the_next_one_is_sent_to_the_provider(
     make_broker: MakeBroker, internet: Internet
 ) -> None:
@@ -186,7 +184,6 @@ async def test_fifty_logins_for_fifty_hanging_domains_do_not_wait_on_each_other(
         assert {(await login).status_code for login in logins} == {303}
 
 
-@pytest.mark.setting("cache_ttl")
 async def test_lifetime_of_a_document_is_honoured_above_cache_ttl_and_bounded(
     make_broker: MakeBroker, internet: Internet
 ) -> None:

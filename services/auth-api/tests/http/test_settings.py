@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import jwt
 import pytest
 
+from auth_api.discovery.cache import STALE
 from auth_api.discovery.safe_http import SafeHttp
 from service_kit.settings import Link
 from shared_store import fetch_cache
@@ -90,25 +91,61 @@ async def test_code_and_tokens_live_as_long_as_set(make_broker: MakeBroker) -> N
     assert claims["exp"] - claims["iat"] == answer["expires_in"] == 66
 
 
-@pytest.mark.setting("oidc_config_timeout", "oidc_jwks_timeout")
+@pytest.mark.setting("webfinger_timeout", "oidc_config_timeout", "oidc_jwks_timeout")
 @pytest.mark.parametrize(
-    ("setting", "path", "name"),
+    ("setting", "place", "name"),
     [
-        ("oidc_config_timeout", CONFIGURATION, f"https://{IDP}{CONFIGURATION}"),
-        ("oidc_jwks_timeout", "/keys", f"keys https://{IDP}/keys"),
+        ("webfinger_timeout", (DOMAIN, "/.well-known/webfinger"), f"webfinger:{DOMAIN}"),
+        ("oidc_config_timeout", (IDP, CONFIGURATION), f"https://{IDP}{CONFIGURATION}"),
+        ("oidc_jwks_timeout", (IDP, "/keys"), f"keys https://{IDP}/keys"),
     ],
 )
 async def test_document_that_does_not_come_is_given_up_after_its_own_time(
-    make_broker: MakeBroker, internet: Internet, setting: str, path: str, name: str
+    make_broker: MakeBroker, internet: Internet, setting: str, place: tuple[str, str], name: str
 ) -> None:
     internet.mail_domain(DOMAIN)
     internet.provider(IDP)
-    internet.replies[IDP, path].hold = asyncio.Event()
+    internet.replies[place].hold = asyncio.Event()
     async with make_broker(http=internet.http(), discovery_timeout="60", **{setting: "1"}) as broker:
         assert (await broker.authorize(login_hint=f"a@{DOMAIN}")).status_code == 200
         known = await broker.store.run(fetch_cache.read(name))
     assert known is not None
     assert "within 1 s" in str(known.failure)
+
+
+@pytest.fixture
+def bounds(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Note every bound of time that anything sets: how long it would take is not waited for."""
+    noted: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noting(delay: float | None) -> asyncio.Timeout:
+        noted.append(delay)
+        return timeout(delay)
+
+    monkeypatch.setattr(asyncio, "timeout", noting)
+    return noted
+
+
+@pytest.mark.setting("discovery_timeout", "mail_wait")
+async def test_login_waits_for_discovery_and_for_its_mail_as_long_as_set(
+    make_broker: MakeBroker, bounds: list[float | None]
+) -> None:
+    async with make_broker(discovery_timeout="17", mail_wait="19") as broker:
+        assert (await broker.authorize()).status_code == 200
+    assert {17, 19} <= set(bounds)
+
+
+@pytest.mark.setting("cache_ttl")
+async def test_document_without_a_lifetime_of_its_own_is_kept_as_long_as_set(
+    make_broker: MakeBroker, internet: Internet
+) -> None:
+    internet.mail_domain(DOMAIN)
+    internet.provider(IDP)
+    async with make_broker(http=internet.http(), cache_ttl="7000") as broker:
+        assert (await broker.authorize(login_hint=f"a@{DOMAIN}")).status_code == 303
+        lives = await lifetimes(broker, "fetch:*")
+    assert all(6900 < life - STALE <= 7000 for life in lives), lives
 
 
 @pytest.mark.setting("keyfiles", "keytext", "keys_ttl")
