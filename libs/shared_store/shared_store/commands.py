@@ -48,11 +48,12 @@ class Call(Generic[T_co]):
     """Commands that go together, and how their replies become a value.
 
     Every call may be sent twice (the reply to the first may be lost), so it has to come to the same end and the same
-    answer both times.
+    answer both times. A `durable` one is done only once as many replicas have it as the store is told to wait for.
     """
 
     commands: tuple[Command, ...]
     decode: Callable[[list[Reply]], T_co]
+    durable: bool = False
 
 
 def load_script(name: str, *, shared: str | None = None) -> Script:

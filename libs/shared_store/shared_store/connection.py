@@ -139,10 +139,12 @@ class StoreUrl:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """How to connect: seconds, connections, files in PEM."""
+    """How to connect: seconds, connections, files in PEM; and on how many replicas a durable write has to be."""
 
     timeout: float = 5.0
     max_connections: int = 50
+    wait_replicas: int = 0
+    wait_timeout: float = 1.0
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None

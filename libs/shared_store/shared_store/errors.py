@@ -2,6 +2,9 @@
 
     StoreError
     ├── StoreUnavailable      passes by itself: ask again later
+    │   ├── StoreUnreachable  no answer, or no connection
+    │   │   └── StoreAway     known to be so: nothing was sent
+    │   ├── NotReplicated     written, but not on as many replicas as was asked for
     │   ├── StoreFull         out of memory; confirmations still work, they free some
     │   └── QueueFull         the mail queue is at its bound
     ├── StoreRefused          an operator has to mend a password, an ACL, a certificate
@@ -28,6 +31,18 @@ class StoreUnavailable(StoreError):  # noqa: N818  a state, like HTTP's 503, mor
     """The server can't do this now. Nothing is wrong with the call; it may be made again."""
 
     retry_after = 2  # seconds, what a waiting person or client is told
+
+
+class StoreUnreachable(StoreUnavailable):
+    """The server can't be reached or does not answer; what was sent may have been carried out."""
+
+
+class StoreAway(StoreUnreachable):
+    """The server is known to be unreachable, so nothing was sent: told at once instead of after the time-out."""
+
+
+class NotReplicated(StoreUnavailable):
+    """The master has it, but too few replicas have confirmed in time: a failover right now could forget it."""
 
 
 class StoreFull(StoreUnavailable):
@@ -92,12 +107,12 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
 )  # fmt: skip
 
 _GENERAL: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
-    (redis_errors.TimeoutError, StoreUnavailable, "Redis does not answer in time"),
-    (redis_errors.ClusterError, StoreUnavailable, "the Redis Cluster can't serve this now"),
-    (redis_errors.RedisClusterException, StoreUnavailable, "the Redis Cluster can't serve this now"),
-    (redis_errors.ConnectionError, StoreUnavailable, "Redis can't be reached"),
-    (TimeoutError, StoreUnavailable, "Redis does not answer in time"),
-    (OSError, StoreUnavailable, "Redis can't be reached"),
+    (redis_errors.TimeoutError, StoreUnreachable, "Redis does not answer in time"),
+    (redis_errors.ClusterError, StoreUnreachable, "the Redis Cluster can't serve this now"),
+    (redis_errors.RedisClusterException, StoreUnreachable, "the Redis Cluster can't serve this now"),
+    (redis_errors.ConnectionError, StoreUnreachable, "Redis can't be reached"),
+    (TimeoutError, StoreUnreachable, "Redis does not answer in time"),
+    (OSError, StoreUnreachable, "Redis can't be reached"),
 )
 
 

@@ -99,6 +99,7 @@ class KeySets:
 
         Raises:
             KeySetConflict: another rotator wrote first.
+            NotReplicated: it is written, but on too few replicas; whoever remembers it writes it again after a failover.
         """
         if expected_version is not None and key_set.version <= expected_version:
             raise ValueError("a key set's version only grows")
@@ -119,7 +120,8 @@ class KeySets:
             replace(event, kid=key_set.current.key.kid, version=key_set.version).to_json(),
             str(MOST_EVENTS),
         )
-        return Call((_SWAP([KEY_SET.key(alg=key_set.alg), KEY_LOG.key(alg=key_set.alg)], *words),), decode)
+        keys = [KEY_SET.key(alg=key_set.alg), KEY_LOG.key(alg=key_set.alg)]
+        return Call((_SWAP(keys, *words),), decode, durable=True)
 
     def _read(self, alg: SigningAlg, version: bytes, roles: list[Any]) -> KeySet:
         try:

@@ -154,6 +154,7 @@ class MailQueue:
 
         Raises:
             QueueFull: as many jobs wait as `bound` allows.
+            NotReplicated: the job is queued, but on too few replicas.
         """
 
         def decode(replies: list[Reply]) -> None:
@@ -161,7 +162,7 @@ class MailQueue:
                 raise QueueFull("too many mails wait to be sent: look at the mailer and its mail server")
 
         keys = [self._ready, self._delayed, self._jobs, self._result(job.id), self._deaths, self._logins]
-        return Call((_ENQUEUE(keys, job.id, job.to_json(), bound),), decode)
+        return Call((_ENQUEUE(keys, job.id, job.to_json(), bound),), decode, durable=True)
 
     def result(self, job_id: str) -> Call[Outcome | None]:
         """Read a job's outcome; None while there is none, and 120 s after."""

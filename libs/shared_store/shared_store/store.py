@@ -14,9 +14,18 @@ from typing import Any, Self, TypeVar, overload
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 
-from shared_store.commands import Call, Command, Reply, Value
+from shared_store.commands import Call, Command, Reply, Value, command
 from shared_store.connection import RETRIES, Client, ConnectionOptions, StoreUrl, close_client, open_client
-from shared_store.errors import CorruptRecord, is_read_only, translate
+from shared_store.errors import (
+    CorruptRecord,
+    NotReplicated,
+    StoreError,
+    StoreUnavailable,
+    StoreUnreachable,
+    is_read_only,
+    translate,
+)
+from shared_store.outage import Outage
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -24,6 +33,7 @@ V = TypeVar("V")
 W = TypeVar("W")
 
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
+WAITING = 20  # calls that may wait for their turn, for each connection; more could hardly be answered in time
 
 
 class Store:
@@ -42,6 +52,8 @@ class Store:
         self._takers: dict[float, Client] = {}  # by how long the server may sit on a command
         # Callers wait their turn here: redis-py's pools for Sentinel and Cluster raise where they are used up.
         self._turns = asyncio.Semaphore(self.options.max_connections)
+        self._calls = 0  # that wait for their turn or their reply
+        self._outage = Outage(self._probe)
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,6 +65,7 @@ class Store:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await self._outage.aclose()
         for client in (self._client, *self._takers.values()):
             await close_client(client)
 
@@ -62,7 +75,7 @@ class Store:
         Raises:
             StoreError: what went wrong, in the store's own words.
         """
-        return _decode(call, await self._send(call.commands))
+        return _decode(call, await self._send(call.commands, durable=call.durable))
 
     @overload
     async def run_all(self, first: Call[T], second: Call[U], /) -> tuple[T, U]: ...
@@ -80,7 +93,8 @@ class Store:
         Raises:
             StoreError: what went wrong with the first that failed.
         """
-        replies = await self._send([command for call in calls for command in call.commands])
+        commands = [one for call in calls for one in call.commands]
+        replies = await self._send(commands, durable=any(call.durable for call in calls))
         values = []
         for call in calls:
             count = len(call.commands)
@@ -99,7 +113,7 @@ class Store:
         taker = self._takers[block]
         self.round_trips += 1
         self.commands += 1
-        async with _bounded(taker, block + 2 + self.options.timeout + GRACE):
+        async with self._bounded(taker, block + 2 + self.options.timeout + GRACE):
             if isinstance(taker, RedisCluster):
                 await taker.initialize()
             return await taker.execute_command(*words)
@@ -114,24 +128,52 @@ class Store:
         self.commands += 1
         # A Cluster without one of its replicas is as good as whole.
         where = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._client, RedisCluster) else {}
-        async with _bounded(self._client, self.options.timeout + GRACE), self._turns:
+        async with self._bounded(self._client, self.options.timeout + GRACE), self._turn():
             await self._client.execute_command("PING", **where)
+
+    async def _probe(self) -> None:
+        """Learn whether anything answers, past the turns of those that still wait for it: of a Cluster, any master."""
+        client = self._client
+        try:
+            if not isinstance(client, RedisCluster):
+                await client.execute_command("PING")
+                return
+            await client.initialize()
+            asked = (client.execute_command("PING", target_nodes=[node]) for node in client.get_primaries())
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            if answers and all(isinstance(answer, Exception) for answer in answers):
+                raise answers[0]
+        except Exception as error:
+            raise translate(error) from error
 
     @property
     def client(self) -> Client:
         """The client behind the store, for this package's own modules (pub/sub, doctor) and for tests."""
         return self._client
 
-    async def _send(self, commands: Sequence[Command]) -> list[Reply]:
+    async def _send(self, commands: Sequence[Command], *, durable: bool) -> list[Reply]:
         if not commands:
             return []
-        async with _bounded(self._client, self.options.timeout + GRACE), self._turns:
-            return await self._send_and_load_scripts(commands)
+        durable = durable and self.options.wait_replicas > 0
+        bound = self.options.timeout + GRACE + (self.options.wait_timeout if durable else 0)
+        async with self._bounded(self._client, bound), self._turn():
+            replies = await self._send_and_load_scripts([*commands, self._wait()] if durable else commands)
+        if durable and (reached := replies.pop()) < self.options.wait_replicas:
+            raise NotReplicated(
+                f"Redis has it, but {reached} of the {self.options.wait_replicas} replicas that redis_wait_replicas "
+                f"asks for have confirmed within {self.options.wait_timeout:g} s: look at the replicas"
+            )
+        return replies
+
+    def _wait(self) -> Command:
+        return command("WAIT", self.options.wait_replicas, int(self.options.wait_timeout * 1000))
 
     async def _send_and_load_scripts(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self._exchange(commands)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
         if unknown:
+            if commands[-1].words[0] == "WAIT":  # nothing was written that it could have waited for
+                unknown.append(len(commands) - 1)
             again = await self._exchange([commands[i].with_script_text() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
@@ -153,15 +195,46 @@ class Store:
             except redis_errors.NoScriptError as error:
                 return [error]
         pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command.words)
+        for one in commands:
+            pipeline.execute_command(*one.words, **_where(client, one, commands))
         replies: list[Reply] = await pipeline.execute(raise_on_error=False)
         if isinstance(client, RedisCluster):
             # A Cluster's pipeline gives a lost reply as it is; a single command is sent again, to a new master.
             for i, reply in enumerate(replies):
                 if isinstance(reply, RedisCluster.ERRORS_ALLOW_RETRY):
-                    replies[i] = await client.execute_command(*commands[i].words)
+                    replies[i] = await client.execute_command(*commands[i].words, **_where(client, commands[i], commands))
         return replies
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a connection's turn: not while the server is known to be away, nor where too many wait already."""
+        if self._calls >= (1 + WAITING) * self.options.max_connections:
+            raise StoreUnavailable("more calls wait for Redis than it can answer in time")
+        self._calls += 1
+        try:
+            async with self._turns:
+                self._outage.check()
+                yield
+        finally:
+            self._calls -= 1
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self, client: Client, seconds: float) -> AsyncIterator[None]:
+        """Bound what is done with a client, and tell its failures in the store's own words."""
+        self._outage.check()
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except StoreError:
+            raise
+        except Exception as error:
+            told = translate(error)
+            if isinstance(client, Redis) and (is_read_only(error) or isinstance(told, StoreUnreachable)):
+                # An old master, perhaps: the next call has to ask anew who is master, and not trust a connection to
+                # this one. A Cluster's replicas redirect by themselves.
+                await client.connection_pool.disconnect(inuse_connections=False)
+            self._outage.note(told)
+            raise told from error
 
 
 def _decode(call: Call[T], replies: list[Reply]) -> T:
@@ -171,14 +244,9 @@ def _decode(call: Call[T], replies: list[Reply]) -> T:
         raise CorruptRecord("a value in Redis is not what this project writes there") from error
 
 
-@contextlib.asynccontextmanager
-async def _bounded(client: Client, seconds: float) -> AsyncIterator[None]:
-    """Bound what is done with a client, and tell its failures in the store's own words."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except Exception as error:
-        if is_read_only(error) and isinstance(client, Redis):
-            # An old master: the next call has to ask anew who is master. A Cluster's replicas redirect by themselves.
-            await client.connection_pool.disconnect(inuse_connections=False)
-        raise translate(error) from error
+def _where(client: Client, one: Command, commands: Sequence[Command]) -> dict[str, Any]:
+    """Say to which node of a Cluster WAIT goes: to that of the last key written, whose connection it shares."""
+    if one.words[0] != "WAIT" or not isinstance(client, RedisCluster):
+        return {}
+    key = commands[-2].words[3]  # EVALSHA sha count key
+    return {"target_nodes": [client.get_node_from_key(str(key))]}

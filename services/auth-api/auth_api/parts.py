@@ -37,6 +37,8 @@ def connection_options(settings: Settings) -> ConnectionOptions:
     return ConnectionOptions(
         timeout=settings.redis_timeout,
         max_connections=settings.redis_max_connections,
+        wait_replicas=settings.redis_wait_replicas,
+        wait_timeout=settings.redis_wait_timeout,
         ca_file=settings.redis_ca_file,
         client_cert=settings.redis_client_cert,
         client_key=settings.redis_client_key,

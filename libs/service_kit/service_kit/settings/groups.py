@@ -75,6 +75,10 @@ class CommonSettings(SettingsGroup):
     redis_url: t.RedisUrl = Field(description="The Redis or Valkey that holds all state")
     redis_timeout: t.Timeout = Field(5, description="How long Redis may take to answer, in seconds")
     redis_max_connections: t.Count = Field(50, description="Most connections to Redis that one process opens")
+    redis_wait_replicas: t.Replicas = Field(
+        0, description="Replicas that must have a mail job or a key set before it counts as kept (Redis' WAIT)"
+    )
+    redis_wait_timeout: t.Timeout = Field(1, description="Seconds those replicas may take; then the login is told 503")
     redis_ca_file: t.ExistingFile | None = Field(None, description="CA certificates that Redis' TLS is checked against")
     redis_client_cert: t.ExistingFile | None = Field(None, description="TLS certificate to show to Redis")
     redis_client_key: t.ExistingFile | None = Field(None, description="Private key of redis_client_cert")

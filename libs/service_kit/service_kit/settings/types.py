@@ -198,6 +198,7 @@ MOST_SECONDS = 10 * 365 * 86400
 Text = Annotated[str, AfterValidator(_one_line), Advice("text in quotes")]
 Switch = Annotated[bool, Strict(), Advice("true or false")]
 Count = Annotated[int, Strict(), _number(1, 10_000_000), Advice("a whole number from 1 to 10000000")]
+Replicas = Annotated[int, Strict(), _number(0, 10), Advice("a whole number from 0 to 10")]
 Port = Annotated[int, Strict(), _number(1, 65535), Advice("a port from 1 to 65535")]
 PortOrOff = Annotated[int, Strict(), _number(0, 65535), Advice("a port from 1 to 65535, or 0 to have none")]
 MaxAge = Annotated[int, Strict(), _number(0, MOST_SECONDS), SECONDS]
