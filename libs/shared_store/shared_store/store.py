@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -33,7 +33,7 @@ V = TypeVar("V")
 W = TypeVar("W")
 
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
-WAITING = 20  # calls that may wait for their turn, for each connection; more could hardly be answered in time
+MOST_CALLS = 2000  # at once, waiting for their turn or their reply; a server that is there has hardly ever so many
 
 
 class Store:
@@ -134,17 +134,22 @@ class Store:
     async def _probe(self) -> None:
         """Learn whether anything answers, past the turns of those that still wait for it: of a Cluster, any master."""
         client = self._client
-        try:
-            if not isinstance(client, RedisCluster):
-                await client.execute_command("PING")
-                return
+        if not isinstance(client, RedisCluster):
+            await _ping(client)
+            return
+        with _translated():
             await client.initialize()
-            asked = (client.execute_command("PING", target_nodes=[node]) for node in client.get_primaries())
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-            if answers and all(isinstance(answer, Exception) for answer in answers):
-                raise answers[0]
-        except Exception as error:
-            raise translate(error) from error
+        asking = [asyncio.create_task(_ping(client, target_nodes=[node])) for node in client.get_primaries()]
+        try:
+            for answer in asyncio.as_completed(asking):
+                with contextlib.suppress(StoreError):
+                    await answer
+                    return
+            raise StoreUnreachable("no master of the Redis Cluster answers")
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     @property
     def client(self) -> Client:
@@ -208,7 +213,7 @@ class Store:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Wait for a connection's turn: not while the server is known to be away, nor where too many wait already."""
-        if self._calls >= (1 + WAITING) * self.options.max_connections:
+        if self._calls >= MOST_CALLS:
             raise StoreUnavailable("more calls wait for Redis than it can answer in time")
         self._calls += 1
         try:
@@ -233,7 +238,8 @@ class Store:
                 # An old master, perhaps: the next call has to ask anew who is master, and not trust a connection to
                 # this one. A Cluster's replicas redirect by themselves.
                 await client.connection_pool.disconnect(inuse_connections=False)
-            self._outage.note(told)
+            if client is self._client:  # which has tried again; a blocking take may have lost no more than a connection
+                self._outage.note(told)
             raise told from error
 
 
@@ -242,6 +248,19 @@ def _decode(call: Call[T], replies: list[Reply]) -> T:
         return call.decode(replies)
     except (ValueError, TypeError, AttributeError) as error:
         raise CorruptRecord("a value in Redis is not what this project writes there") from error
+
+
+async def _ping(client: Client, **where: Any) -> None:
+    with _translated():
+        await client.execute_command("PING", **where)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise translate(error) from error
 
 
 def _where(client: Client, one: Command, commands: Sequence[Command]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 from shared_store import auth_codes, errors, fetch_cache, logins, rate_limits
 from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
-from shared_store.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, translate
+from shared_store.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnreachable, translate
 from shared_store.locks import Locks
 from shared_store.logins import CodeStatus, StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob
@@ -287,10 +287,10 @@ async def test_server_that_loads_its_data_is_told_and_used_when_it_has(kind: str
         (redis_errors.TryAgainError("Multiple keys request during rehashing of slot"), StoreUnavailable),
         (redis_errors.MasterDownError("Link with MASTER is down"), StoreUnavailable),
         (redis_errors.MaxConnectionsError("Too many connections"), StoreUnavailable),
-        (redis_errors.RedisClusterException("cannot be connected"), StoreUnavailable),
-        (redis_errors.SlotNotCoveredError("slot"), StoreUnavailable),
-        (TimeoutError(), StoreUnavailable),
-        (ConnectionResetError("reset"), StoreUnavailable),
+        (redis_errors.RedisClusterException("cannot be connected"), StoreUnreachable),
+        (redis_errors.SlotNotCoveredError("slot"), StoreUnreachable),
+        (TimeoutError(), StoreUnreachable),
+        (ConnectionResetError("reset"), StoreUnreachable),
         (redis_errors.AuthenticationError("invalid username-password pair"), StoreRefused),
         (redis_errors.ResponseError("ERR what"), StoreError),
         (ValueError("x" * 1000), StoreError),

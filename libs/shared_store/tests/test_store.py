@@ -39,6 +39,18 @@ def put(key: str, value: str) -> Call[None]:
     return Call((command("SET", key, value),), lambda _: None)
 
 
+async def until_it_is_back(store: Store) -> None:
+    """Wait until calls are sent again after an outage."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await store.ping()
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
 def calls_on(where: Deployment) -> dict[str, int]:
     """How often each command was sent by clients since the counts were reset, over all masters."""
     counts: dict[str, int] = {}
@@ -222,6 +234,7 @@ async def test_call_to_a_stopped_server_ends_in_its_time_and_the_next_is_answere
                 with pytest.raises(StoreUnavailable, match="in time"):
                     await store.run_all(get("a"), get("b"))
             server.resume()
+            await until_it_is_back(store)
             for key in "abc":
                 assert await store.run(get(key)) == key.encode()
                 assert await store.run_all(get(key), get("c")) == (key.encode(), b"c")
@@ -238,6 +251,7 @@ async def test_call_after_a_restart_works_without_more_ado(kind: str) -> None:
             with pytest.raises(StoreUnavailable):
                 await QUEUE.wait_for_job(store, "w", block=0.1)
             server.start()
+            await until_it_is_back(store)
             counts = await store.run(rate_limits.hit(COUNTERS))
             assert [count.hits for count in counts] == [1, 1, 1, 1]
             assert not await QUEUE.wait_for_job(store, "w", block=0.1)

@@ -13,7 +13,7 @@ import structlog
 
 from auth_api.errors import NoSigningKeyError
 from auth_api.oidc.keys import jwk_set
-from shared_store.errors import StoreError
+from shared_store.errors import StoreError, StoreUnavailable
 from shared_store.key_sets import KeySet, KeySets
 from shared_store.keyspace import KEYS_UPDATED_CHANNEL
 from shared_store.notices import Notices
@@ -100,6 +100,8 @@ class Keyring:
         for alg in self._algs:
             try:
                 await self._read(alg)
+            except StoreUnavailable as error:  # which is told by who watches the store
+                log.debug("key_set_not_read", alg=alg, error=str(error))
             except StoreError as error:
                 log.warning("key_set_not_read", alg=alg, error=str(error))
         if self._manual is None:

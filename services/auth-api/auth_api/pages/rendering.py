@@ -138,6 +138,8 @@ class Pages:
         reference: str | None = None,
         wait: int | None = None,
         try_again: str | None = None,
+        fields: Fields | None = None,
+        by_itself: bool = True,
     ) -> str:
         """What went wrong, and whom to ask.
 
@@ -149,6 +151,8 @@ class Pages:
             wait: Seconds until another attempt may follow (RATE_LIMITED), or until the page makes one (UNAVAILABLE).
             try_again: Where "Try again" leads: the site, or for UNAVAILABLE the request's own path and query, which
                 the page then opens by itself. Raises UnsafeUrlError unless http, https or a path here.
+            fields: What to post there again, with what the person typed; None follows a link.
+            by_itself: Whether the page may do so without the person: not where it could be done a second time.
         """
         return self._render(
             "error",
@@ -158,6 +162,8 @@ class Pages:
             reference=reference,
             wait=wait,
             try_again=None if try_again is None else _link(try_again),
+            fields=fields,
+            by_itself=by_itself,
         )
 
     def cancelled(self, *, locale: Locale, site: str, try_again: str | None = None) -> str:

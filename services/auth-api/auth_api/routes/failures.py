@@ -27,12 +27,13 @@ from auth_api.oidc.responses import error_response
 from auth_api.pages import ErrorKind
 from auth_api.routes.answers import Answers, json_answer, leading_to
 from auth_api.routes.requests import locale_of, wants_json
-from shared_store.errors import StoreUnavailable
+from shared_store.errors import StoreAway, StoreRefused, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+REFUSED_WAIT = 30  # seconds: a person has to mend it
 EXPIRED = "The session has expired."
 _REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
@@ -92,15 +93,20 @@ class Failures:
                 "reference": told.reference,
             }
             return json_answer(content, status=told.status, headers=headers)
+        again = _again(request) if told.kind is ErrorKind.UNAVAILABLE else None
         html = self._answers.pages.error(
             locale=locale_of(request),
             kind=told.kind,
             description=told.description,
             reference=told.reference,
             wait=told.retry_after,
-            try_again=_again(request) if told.kind is ErrorKind.UNAVAILABLE else None,
+            try_again=again,
+            fields=dict(getattr(request.state, "form", ())) if request.method == "POST" else None,
+            by_itself=request.method == "GET" or isinstance(error, StoreAway),
         )
-        return self._answers.page(html, status=told.status, headers=headers)
+        # What is sent again may lead on to any relying party, by redirects that Chromium holds to form-action, too.
+        form_action = "'self' http:" if again is not None else "'self'"
+        return self._answers.page(html, status=told.status, headers=headers, form_action=form_action)
 
     def _came_back(self, request: Request, asked: AuthorizationRequest) -> Response:
         address = asked.address.original if asked.address else ""
@@ -125,8 +131,13 @@ class Failures:
                 wait = error.retry_after
                 return Told(429, "access_denied", "too many requests", ErrorKind.RATE_LIMITED, retry_after=wait)
             case StoreUnavailable():
-                log.warning("store_unavailable", error=str(error))
+                # That Redis is away is said every few seconds already, however many ask meanwhile.
+                tell = log.debug if isinstance(error, StoreAway) else log.warning
+                tell("store_unavailable", error=str(error))
                 return _unavailable("the service can't reach its store for the moment", error.retry_after)
+            case StoreRefused():
+                log.error("store_refused", error=str(error))
+                return _unavailable("the service can't use its store until its operator has seen to it", REFUSED_WAIT)
             case NoSigningKeyError():
                 log.warning("no_signing_key", error=str(error))
                 return _unavailable("the service has no signing key yet", 2)
@@ -142,8 +153,8 @@ def _unavailable(description: str, retry_after: int) -> Told:
 
 
 def _again(request: Request) -> str | None:
-    """Give the address that the page tries again by itself: only a GET can be repeated so."""
-    if request.method != "GET" or request.url.path.startswith("//"):
+    """Give the address to try again: a GET's by itself, a POST's with what was typed."""
+    if request.url.path.startswith("//") or (request.method == "POST" and not hasattr(request.state, "form")):
         return None
     query = request.url.query
     return f"{request.url.path}?{query}" if query else request.url.path

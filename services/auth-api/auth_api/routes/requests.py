@@ -39,7 +39,7 @@ def query(request: Request) -> Params:
 
 
 async def form(request: Request) -> Params:
-    """Read and decode a form.
+    """Read and decode a form; it stays at `request.state.form`, for a page that offers to send it again.
 
     Raises:
         OAuthError: it is something else than a form, too long, or not UTF-8.
@@ -47,7 +47,8 @@ async def form(request: Request) -> Params:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _FORMS:
         raise OAuthError("invalid_request", f"the body must be a form ({FORM})")
-    return _decode(await body(request))
+    request.state.form = _decode(await body(request))
+    return request.state.form
 
 
 async def body(request: Request, *, most: int = MAX_BODY) -> bytes:

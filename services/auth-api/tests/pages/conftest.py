@@ -83,6 +83,9 @@ SAMPLES: dict[str, Sample] = {
     "error_unavailable_retrying": lambda pages, locale: pages.error(
         locale=locale, kind=ErrorKind.UNAVAILABLE, wait=600, try_again="/auth?scope=openid&state=s"
     ),
+    "error_unavailable_typed": lambda pages, locale: pages.error(
+        locale=locale, kind=ErrorKind.UNAVAILABLE, wait=600, try_again="/confirm", fields={"code": "abcdef123456"}
+    ),
     "error_not_found": lambda pages, locale: pages.error(locale=locale, kind=ErrorKind.NOT_FOUND),
 }
 

@@ -227,3 +227,21 @@ def test_unavailable_page_asks_again_by_itself(browser: Browser, site: Site, pag
     with tab(browser, script=script) as page:
         page.goto(site.show(html))
         page.wait_for_url(f"{site.origin}/again?state=s&scope=openid")
+
+
+def test_unavailable_page_posts_again_by_itself_only_what_has_not_been_carried_out(
+    browser: Browser, site: Site, pages: Pages
+) -> None:
+    def page_of(*, by_itself: bool) -> str:
+        fields = {"session": "s", "code": "abc def"}
+        return pages.error(
+            locale=Locale.EN, kind=ErrorKind.UNAVAILABLE, wait=1, try_again="/confirm", fields=fields, by_itself=by_itself
+        )
+
+    with tab(browser) as page:
+        page.goto(site.show(page_of(by_itself=True)), wait_until="commit")
+        assert site.next_post() == ("/confirm", [("session", "s"), ("code", "abc def")])
+        page.goto(site.show(page_of(by_itself=False)))
+        assert not page.locator("script").count()
+        page.get_by_role("button").click()
+        assert site.next_post() == ("/confirm", [("session", "s"), ("code", "abc def")])
