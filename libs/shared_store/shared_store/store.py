@@ -207,7 +207,8 @@ class Store:
             # A Cluster's pipeline gives a lost reply as it is; a single command is sent again, to a new master.
             for i, reply in enumerate(replies):
                 if isinstance(reply, RedisCluster.ERRORS_ALLOW_RETRY):
-                    replies[i] = await client.execute_command(*commands[i].words, **_where(client, commands[i], commands))
+                    one = commands[i]
+                    replies[i] = await client.execute_command(*one.words, **_where(client, one, commands))
         return replies
 
     @contextlib.asynccontextmanager

@@ -130,14 +130,8 @@ class Failures:
                 self._count_limited()
                 wait = error.retry_after
                 return Told(429, "access_denied", "too many requests", ErrorKind.RATE_LIMITED, retry_after=wait)
-            case StoreUnavailable():
-                # That Redis is away is said every few seconds already, however many ask meanwhile.
-                tell = log.debug if isinstance(error, StoreAway) else log.warning
-                tell("store_unavailable", error=str(error))
-                return _unavailable("the service can't reach its store for the moment", error.retry_after)
-            case StoreRefused():
-                log.error("store_refused", error=str(error))
-                return _unavailable("the service can't use its store until its operator has seen to it", REFUSED_WAIT)
+            case StoreUnavailable() | StoreRefused():
+                return _store_failed(error)
             case NoSigningKeyError():
                 log.warning("no_signing_key", error=str(error))
                 return _unavailable("the service has no signing key yet", 2)
@@ -146,6 +140,16 @@ class Failures:
                 log.error("unexpected_error", reference=reference, exc_info=error)
                 description = "an internal error, which the log has under the reference"
                 return Told(500, "server_error", description, ErrorKind.INTERNAL, reference=reference)
+
+
+def _store_failed(error: StoreUnavailable | StoreRefused) -> Told:
+    if isinstance(error, StoreRefused):
+        log.error("store_refused", error=str(error))
+        return _unavailable("the service can't use its store until its operator has seen to it", REFUSED_WAIT)
+    # That Redis is away is said every few seconds already, however many ask meanwhile.
+    tell = log.debug if isinstance(error, StoreAway) else log.warning
+    tell("store_unavailable", error=str(error))
+    return _unavailable("the service can't reach its store for the moment", error.retry_after)
 
 
 def _unavailable(description: str, retry_after: int) -> Told:

@@ -234,8 +234,9 @@ def test_unavailable_page_posts_again_by_itself_only_what_has_not_been_carried_o
 ) -> None:
     def page_of(*, by_itself: bool) -> str:
         fields = {"session": "s", "code": "abc def"}
+        kind = ErrorKind.UNAVAILABLE
         return pages.error(
-            locale=Locale.EN, kind=ErrorKind.UNAVAILABLE, wait=1, try_again="/confirm", fields=fields, by_itself=by_itself
+            locale=Locale.EN, kind=kind, wait=1, try_again="/confirm", fields=fields, by_itself=by_itself
         )
 
     with tab(browser) as page:
