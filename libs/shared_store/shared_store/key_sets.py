@@ -99,7 +99,7 @@ class KeySets:
 
         Raises:
             KeySetConflict: another rotator wrote first.
-            NotReplicated: it is written, but on too few replicas; whoever remembers it writes it again after a failover.
+            NotReplicated: it is written, but on too few replicas; who remembers it writes it again after a failover.
         """
         if expected_version is not None and key_set.version <= expected_version:
             raise ValueError("a key set's version only grows")

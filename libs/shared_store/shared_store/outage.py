@@ -13,7 +13,7 @@ PROBE_BOUND = 1.0  # seconds a look may take
 
 
 class Outage:
-    """Begins with a call that could not reach the server, ends with a probe that could: one at a time, every half second.
+    """Begins with a call that could not reach the server, ends with a probe that could, one each half second.
 
     It tells nothing of servers that answer with an error: whoever calls one of those is told at once anyway.
     """
