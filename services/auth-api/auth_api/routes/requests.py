@@ -47,8 +47,9 @@ async def form(request: Request) -> Params:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _FORMS:
         raise OAuthError("invalid_request", f"the body must be a form ({FORM})")
-    request.state.form = _decode(await body(request))
-    return request.state.form
+    params = _decode(await body(request))
+    request.state.form = params
+    return params
 
 
 async def body(request: Request, *, most: int = MAX_BODY) -> bytes:

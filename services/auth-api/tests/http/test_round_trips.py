@@ -28,10 +28,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
     counted: Waits = []
     send = Store._send
 
-    async def counting(self: Store, commands: Sequence[Command]) -> list[Any]:
+    async def counting(self: Store, commands: Sequence[Command], *, durable: bool) -> list[Any]:
         if self.options.client_name == "auth-api":
             counted.append((asyncio.current_task(), [command.words[0] for command in commands]))
-        return await send(self, commands)
+        return await send(self, commands, durable=durable)
 
     monkeypatch.setattr(Store, "_send", counting)
     return counted
