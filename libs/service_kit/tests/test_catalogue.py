@@ -23,6 +23,10 @@ TEXTS = {
     "trusted_proxies": "10.0.0.0/8",
     "signing_algs": "EdDSA",
     "mail_transports": "smtp",
+    "mail_transport_limits": "sendmail:5",
+    "ses_region": "eu-central-1",
+    "mail_webhook_url": "https://a.example/mails",
+    "mail_webhook_secret": "QUFB" * 10,
     "key_encryption_key": "k" * 40,
     "suppression_key": "k" * 40,
     "postmark_webhook_secret": "k" * 40,
@@ -42,7 +46,7 @@ TEXTS = {
 }
 REQUIRED = {"redis_url": "redis://h", "public_url": "https://a.example", "from_address": "a@b.example"}
 ALWAYS = {**REQUIRED, "sendmail_command": "/usr/sbin/sendmail"}
-PARTNERS = ("smtp_", "redis_client", "mailgun_", "dkim_", "mail_transports", "_token")
+PARTNERS = ("smtp_", "redis_client", "mailgun_", "dkim_", "ses_", "mail_webhook_", "mail_transports", "_token")
 
 
 def group_of(name: str) -> type[SettingsGroup]:
@@ -84,6 +88,8 @@ def partners(name: str) -> dict[str, str]:
         ("redis_client_cert", "redis_client_key"),
         ("mailgun_token", "mailgun_domain"),
         ("dkim_domain", "dkim_selector", "dkim_key_file"),
+        ("ses_access_key_id", "ses_secret_access_key", "ses_region"),
+        ("mail_webhook_url", "mail_webhook_secret"),
     )
     beside = {other for one in sets if name in one for other in one if other != name}
     environ = {f"BROKER_{other.upper()}": good_text(other) for other in beside}
@@ -199,10 +205,10 @@ def test_any_text_is_a_number_or_refused(text: str) -> None:
 )
 def test_server_is_a_host_with_or_without_port(text: str, host_port: HostPort) -> None:
     value, _ = load_one("smtp_server", {"BROKER_SMTP_SERVER": text, "BROKER_MAIL_TRANSPORTS": "smtp"})
-    assert value == host_port
+    assert value == (host_port,)
 
 
-@pytest.mark.parametrize("text", ["mail:", "mail:0", "mail:65536", "a:b:c", "u:p@mail", "mail/x", "[::1", "a b"])
+@pytest.mark.parametrize("text", ["mail:", "mail:0", "mail:65536", "a:b:c", "u:p@mail", "mail/x", "[::1"])
 def test_server_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="smtp_server"):
         load_one("smtp_server", {"BROKER_SMTP_SERVER": text, "BROKER_MAIL_TRANSPORTS": "smtp"})

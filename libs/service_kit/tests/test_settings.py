@@ -26,6 +26,7 @@ from service_kit.settings import (
     QueueSettings,
     SettingsGroup,
     StoreSettings,
+    TransportLimit,
     describe,
     load,
 )
@@ -151,10 +152,10 @@ def test_first_of_the_redis_variables_is_taken() -> None:
 
 def test_sendgrid_variables_make_an_smtp_server_only_together() -> None:
     settings = mailer({"SENDGRID_USERNAME": "u", "SENDGRID_PASSWORD": "p"}).settings
-    assert settings.smtp_server == HostPort("mail", 587)
+    assert settings.smtp_server == (HostPort("mail", 587),)
     del (environ := dict(MAIL))["BROKER_SMTP_SERVER"]
     both = load(MailerSettings, service=MAILER, environ={**environ, "SENDGRID_USERNAME": "u", "SENDGRID_PASSWORD": "p"})
-    assert both.settings.smtp_server == HostPort("smtp.sendgrid.net", 587)
+    assert both.settings.smtp_server == (HostPort("smtp.sendgrid.net", 587),)
     assert both.settings.smtp_username == "u"
     assert both.settings.transports == ("smtp",)
     assert "mail_transports" in problems_of(MailerSettings, {**environ, "SENDGRID_USERNAME": "u"})
@@ -205,7 +206,52 @@ def test_old_mail_table_is_read(write: Write) -> None:
         """)
     settings = load(MailerSettings, service=MAILER, config_path=file, environ=REDIS).settings
     assert (settings.from_name, settings.from_address, settings.smtp_username) == ("N", "a@b.example", "u")
-    assert settings.smtp_server == HostPort("mail.example", 25)
+    assert settings.smtp_server == (HostPort("mail.example", 25),)
+
+
+@pytest.mark.parametrize("value", ['["one:587", "two"]', '"one:587, two"', '"one:587 two"'])
+def test_several_mail_servers_are_a_list_or_one_text(write: Write, value: str) -> None:
+    if value.startswith("["):
+        file = write(f'smtp_server = {value}\nfrom_address = "a@b.example"')
+        settings = load(MailerSettings, service=MAILER, config_path=file, environ=REDIS).settings
+    else:
+        settings = mailer({"BROKER_SMTP_SERVER": value.strip('"')}).settings
+    assert settings.smtp_server == (HostPort("one", 587), HostPort("two", 25))
+    assert settings.transports == ("smtp",)
+
+
+def test_bounds_of_transports_are_read_and_those_that_bound_nothing_are_told() -> None:
+    settings = mailer({"BROKER_MAIL_TRANSPORT_LIMITS": "smtp:5, smtp:300/5min"}).settings
+    assert settings.mail_transport_limits == (TransportLimit("smtp", 5, 0), TransportLimit("smtp", 300, 300))
+    for wrong, told in {
+        "smtp": "is not a transport and its bound", "smtp:0": "is not a transport", "smtp:5/0s": "is not a transport",
+        "smtp:5/week": "is not a transport", "smpt:5": "names no transport", "ses:5": "by which no mail goes",
+        "smtp:5 smtp:6": "twice", "smtp:1/s smtp:1/m": "twice",
+    }.items():  # fmt: skip
+        assert (
+            told
+            in problems_of(MailerSettings, {**MAIL, "BROKER_MAIL_TRANSPORT_LIMITS": wrong})["mail_transport_limits"]
+        )
+
+
+def test_password_that_can_be_read_on_the_way_is_cautioned_of() -> None:
+    credentials = {"BROKER_SMTP_USERNAME": "u", "BROKER_SMTP_PASSWORD": "p"}
+    assert "opportunistic" in mailer(credentials).warnings[0]
+    assert not mailer({**credentials, "BROKER_SMTP_SECURITY": "starttls"}).warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("ses_region", {"SES_ACCESS_KEY_ID": "a", "SES_SECRET_ACCESS_KEY": "s", "SES_REGION": "eu central/1"}),
+        ("ses_access_key_id", {"SES_ACCESS_KEY_ID": "a", "SES_SECRET_ACCESS_KEY": "s"}),
+        ("mail_webhook_url", {"MAIL_WEBHOOK_URL": "https://x.example"}),
+        ("mail_webhook_secret", {"MAIL_WEBHOOK_URL": "https://x.example", "MAIL_WEBHOOK_SECRET": "too short"}),
+    ],
+)
+def test_transport_that_lacks_something_is_told(name: str, given: dict[str, str]) -> None:
+    environ = {**MAIL, **{f"BROKER_{variable}": value for variable, value in given.items()}}
+    assert name in problems_of(MailerSettings, environ)
 
 
 def test_old_variables_are_read_with_a_warning_and_yield_to_todays() -> None:

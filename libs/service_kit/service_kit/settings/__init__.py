@@ -25,7 +25,7 @@ from service_kit.settings.groups import (
 from service_kit.settings.links import Link
 from service_kit.settings.loading import DEFAULT, Loaded, load
 from service_kit.settings.mail import MailSettings
-from service_kit.settings.types import Algorithm, HostPort, SecretUrl, Transport, mask_url
+from service_kit.settings.types import Algorithm, HostPort, SecretUrl, Transport, TransportLimit, mask_url
 
 __all__ = [
     "AUTH_API",
@@ -53,6 +53,7 @@ __all__ = [
     "StoreSettings",
     "SuppressionSettings",
     "Transport",
+    "TransportLimit",
     "WebhookSettings",
     "catalogue",
     "describe",

@@ -16,6 +16,8 @@ TRANSPORTS: dict[t.Transport, str] = {
     "postmark": "postmark_token",
     "mailgun": "mailgun_token",
     "sendgrid": "sendgrid_token",
+    "ses": "ses_access_key_id",
+    "webhook": "mail_webhook_url",
 }
 
 
@@ -29,10 +31,15 @@ class MailSettings(SettingsGroup):
     mail_transports: t.Transports = Field(
         (), description="Ways to send in order of preference; needed only where more than one is configured"
     )
+    mail_transport_limits: t.TransportLimits = Field(
+        (),
+        description="Bounds of a transport in one mailer: `smtp:5` = 5 mails at the same time, `smtp:9/s` = 9 a second",
+    )
     mail_concurrency: t.Count = Field(20, description="Mails that one mailer sends at the same time")
-    send_email_timeout: t.Timeout = Field(5, description="Seconds that one attempt to send a mail may take")
-    smtp_server: t.SmtpServer | None = Field(
-        None, description="`host[:port]` of the mail server; port 25 if none is given"
+    send_email_timeout: t.Timeout = Field(5, description="Seconds that a transport may take for a mail")
+    smtp_server: t.SmtpServers = Field(
+        (),
+        description="`host[:port]` of the mail server, port 25 if none is given; of several, the first that works",
     )
     smtp_username: t.Text | None = Field(None, description="User at the mail server")
     smtp_password: t.Secret | None = Field(None, description="Password at the mail server")
@@ -53,6 +60,12 @@ class MailSettings(SettingsGroup):
     mailgun_api: t.HttpUrl = Field("https://api.mailgun.net/v3", description="Mailgun's API, without the domain")
     sendgrid_token: t.Secret | None = Field(None, description="API key at SendGrid")
     sendgrid_api: t.HttpUrl = Field("https://api.sendgrid.com/v3/mail/send", description="Where SendGrid takes mails")
+    ses_access_key_id: t.Text | None = Field(None, description="Access key for Amazon SES")
+    ses_secret_access_key: t.Secret | None = Field(None, description="Secret of ses_access_key_id")
+    ses_region: t.Region | None = Field(None, description="AWS region whose SES sends")
+    ses_api: t.HttpUrl | None = Field(None, description="Another address of that region's SES, such as a VPC endpoint")
+    mail_webhook_url: t.HttpUrl | None = Field(None, description="Program of your own that sends the mails it is given")
+    mail_webhook_secret: t.WebhookSecret | None = Field(None, description="Key that requests to it are signed with")
     dkim_domain: t.Domain | None = Field(
         None, description="Domain that mails are DKIM-signed for; SMTP and sendmail only"
     )
@@ -71,14 +84,32 @@ class MailSettings(SettingsGroup):
         yield from need_each_other(given, "smtp_username", "smtp_password")
         yield from need_each_other(given, "smtp_client_cert", "smtp_client_key")
         yield from need_each_other(given, "mailgun_token", "mailgun_domain")
+        yield from need_each_other(given, "ses_access_key_id", "ses_secret_access_key", "ses_region")
+        yield from need_each_other(given, "mail_webhook_url", "mail_webhook_secret")
         yield from need_each_other(given, "dkim_domain", "dkim_selector", "dkim_key_file")
         yield from _order_of_transports(given)
+
+    def unusable(self) -> Findings:
+        """Bounds that bound nothing, or contradict each other."""
+        yield from super().unusable()
+        seen = set()
+        for limit in self.mail_transport_limits:
+            if limit.transport not in self.transports:
+                yield "mail_transport_limits", f"bounds {limit.transport}, by which no mail goes; leave {limit} out"
+            if (limit.transport, limit.seconds > 0) in seen:
+                yield (
+                    "mail_transport_limits",
+                    f"bounds {limit.transport} twice; leave {limit} out, or the one before it",
+                )
+            seen.add((limit.transport, limit.seconds > 0))
 
     def cautions(self) -> Findings:
         """What of this group works but should not stay so."""
         yield from super().cautions()
         if self.smtp_server and self.smtp_username and self.smtp_security == "off":
             yield "smtp_security", "is off, so smtp_password crosses the network in the clear"
+        if self.smtp_server and self.smtp_username and self.smtp_security == "opportunistic":
+            yield "smtp_security", "is opportunistic, so whoever sits on the way can have smtp_password; write starttls"
         sender = self.from_address.rpartition("@")[2].lower()
         if self.dkim_domain and not f".{sender}".endswith(f".{self.dkim_domain}"):
             yield "dkim_domain", f"is not {sender} of from_address nor above it, so DMARC does not count the signature"

@@ -6,11 +6,12 @@ Every kind carries an `Advice`, which ends the error message, and the markers th
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
@@ -40,6 +41,18 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportLimit:
+    """What bounds one transport: `count` mails in `seconds`, or, where those are 0, at the same time."""
+
+    transport: str
+    count: int
+    seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{self.count}" + (f"/{self.seconds}s" if self.seconds else "")
 
 
 class SecretUrl(SecretStr):
@@ -103,6 +116,36 @@ def _host_port(value: object, default_port: int | None) -> HostPort:
     if not parts or not 0 < port < 65536:
         raise ValueError("is not a host and a port")
     return HostPort(parts[1].strip("[]"), port)
+
+
+def _servers(value: object) -> object:
+    return (value,) if isinstance(value, str | HostPort) else value
+
+
+_TRANSPORT_LIMIT = re.compile(r"([a-z]+):([0-9]{1,6})(?:/([0-9]{0,4})(s|m|min|h))?")
+
+
+def _transport_limit(value: object) -> TransportLimit:
+    if isinstance(value, TransportLimit):
+        return value
+    parts = _TRANSPORT_LIMIT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if parts is None or int(parts[2]) == 0 or parts[3] == "0":
+        raise ValueError("is not a transport and its bound")
+    transport, count, number, unit = parts.groups()
+    if transport not in get_args(Transport):
+        raise ValueError(f"names no transport; there are {', '.join(get_args(Transport))}")
+    unit_seconds = {"s": 1, "m": 60, "min": 60, "h": 3600}.get(unit, 0)
+    return TransportLimit(transport, int(count), int(number or 1) * unit_seconds)
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    try:
+        key = b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < 24:
+        raise ValueError("is not base64 of 24 octets or more")
+    return secret
 
 
 def _split(text: str) -> SplitResult:
@@ -225,9 +268,11 @@ MailAddresses = Annotated[tuple[MailAddress, ...], Items(), Advice('a list such 
 Paths = Annotated[tuple[str, ...], Items(words=False), Advice("a list of file names")]
 Argv = Annotated[tuple[str, ...], Items(words=False), Advice('a list such as ["openssl", "genrsa", "2048"]')]
 Limits = Annotated[tuple[str, ...], Items(), Advice('a list such as ["ip:50/s"]')]
-SmtpServer = Annotated[
-    HostPort, BeforeValidator(partial(_host_port, default_port=25)), Advice("host or host:port, for example mail:587")
-]
+SmtpServer = Annotated[HostPort, BeforeValidator(partial(_host_port, default_port=25))]
+SmtpServers = Annotated[
+    tuple[SmtpServer, ...], BeforeValidator(_servers), Items(),
+    Advice('host or host:port, for example "mail:587", or a list of them'),
+]  # fmt: skip
 Resolver = Annotated[
     HostPort, BeforeValidator(partial(_host_port, default_port=53)), Advice("host:port, for example 9.9.9.9:53")
 ]
@@ -253,5 +298,15 @@ LogFormat = Annotated[Literal["auto", "json", "console"], _choice("auto", "json"
 SmtpSecurity = Annotated[
     Literal["opportunistic", "starttls", "tls", "off"], _choice("opportunistic", "starttls", "tls", "off")
 ]
-Transport = Literal["smtp", "sendmail", "postmark", "mailgun", "sendgrid"]
+Transport = Literal["smtp", "sendmail", "postmark", "mailgun", "sendgrid", "ses", "webhook"]
 Transports = Annotated[tuple[Transport, ...], Items(), Advice('a list such as ["smtp", "postmark"]')]
+TransportLimits = Annotated[
+    tuple[Annotated[TransportLimit, BeforeValidator(_transport_limit)], ...], Items(),
+    Advice('a list such as ["smtp:5", "postmark:10/s"]'),
+]  # fmt: skip
+Region = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), Advice("an AWS region such as eu-central-1")]
+WebhookSecret = Annotated[
+    SecretStr,
+    AfterValidator(_webhook_secret),
+    Advice("base64 of random octets, for example from `openssl rand -base64 32`"),
+]
