@@ -11,13 +11,16 @@ import webbrowser
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from mailer.composition import open_queues, open_renderer, open_store, open_transports
-from mailer.delivery import Delivery, Kind
+from prometheus_client import CollectorRegistry
+
+from mailer.composition import make_delivery, open_queues, open_renderer, open_store, open_transports
 from mailer.errors import MailerError
 from mailer.lease import ServerClock
+from mailer.metrics import Metrics
 from mailer.reaper import oldest_age
 from mailer.rendering import LOCALES
 from mailer.settings import Settings
+from mailer.verdicts import Kind
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
 from shared_store.commands import Call
@@ -218,7 +221,8 @@ async def send_test(loaded: Loaded[Settings], arguments: argparse.Namespace) -> 
     mail = open_renderer(loaded.settings).render(job, now=job.requested_at)
     bound = loaded.settings.send_email_timeout
     async with open_transports(loaded.settings) as transports:
-        verdict = await Delivery(transports).attempt(mail, bound=bound, within=bound * len(transports))
+        delivery = make_delivery(loaded.settings, transports, Metrics(CollectorRegistry()))
+        verdict = await delivery.attempt(mail, bound=bound, within=bound * len(transports))
     print(f"{verdict.kind.value} ({verdict.transport}: {verdict.reason})")
     return 0 if verdict.kind is Kind.DELIVERED else 1
 

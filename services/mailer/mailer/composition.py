@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+import httpx
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from mailer.delivery import Delivery, Transport
+from mailer.delivery import Delivery
 from mailer.jobs import Tools
 from mailer.lease import ServerClock, Slots
 from mailer.mails import Sender
@@ -18,15 +19,19 @@ from mailer.metrics import Metrics
 from mailer.reaper import Reaper, Watch
 from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
+from mailer.routes import Route, Transport
 from mailer.settings import SERVICE, Settings
 from mailer.transports.http import open_http_client
 from mailer.transports.mailgun import MailgunTransport
 from mailer.transports.postmark import PostmarkTransport
 from mailer.transports.sendgrid import SendGridTransport
 from mailer.transports.sendmail import SendmailTransport
+from mailer.transports.ses import SesTransport
 from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.transports.webhook import WebhookTransport
 from mailer.worker import Worker
 from service_kit.internal_port import Check
+from service_kit.settings import HostPort
 from service_kit.stopping import Stop
 from shared_store.batching import Batching
 from shared_store.connection import ConnectionOptions
@@ -70,10 +75,11 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     clock = ServerClock()
     queues = open_queues(settings)
     async with open_store(settings) as store, open_transports(settings) as transports:
+        delivery = make_delivery(settings, transports, metrics)
         tools = Tools(
             settling=Batching(store),
             renderer=open_renderer(settings),
-            delivery=Delivery(transports),
+            delivery=delivery,
             metrics=metrics,
             clock=clock,
             attempt_timeout=settings.send_email_timeout,
@@ -83,7 +89,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         reaper = Reaper(store, Locks(store, Notices(store)), queues, metrics)
         watch = Watch(store, queues, metrics, clock)
         checks = (Check("redis", store.ping), Check("lease", _registered(workers)))
-        yield Service(workers, (reaper.run, watch.run, tools.settling.work), checks, registry)
+        yield Service(workers, (reaper.run, watch.run, delivery.run, tools.settling.work), checks, registry)
 
 
 def open_queues(settings: Settings) -> dict[str, MailQueue]:
@@ -112,26 +118,23 @@ def open_renderer(settings: Settings) -> Renderer:
     return Renderer(sender, data_dir=settings.data_dir, signer=settings.dkim_signer)
 
 
+def make_delivery(settings: Settings, transports: Sequence[Transport], metrics: Metrics) -> Delivery:
+    """Put transports in a row, each with its bounds; several servers of one kind have the same, each for itself."""
+    concurrency = {limit.transport: limit.count for limit in settings.mail_transport_limits if not limit.seconds}
+    rates = {limit.transport: limit.count / limit.seconds for limit in settings.mail_transport_limits if limit.seconds}
+    routes = []
+    for transport in transports:
+        kind = transport.name.partition(" ")[0]
+        most = concurrency.get(kind, settings.mail_concurrency)
+        routes.append(Route(transport, concurrency=most, metrics=metrics, per_second=rates.get(kind, 0.0)))
+    return Delivery(routes)
+
+
 @contextlib.asynccontextmanager
 async def open_transports(settings: Settings) -> AsyncIterator[list[Transport]]:
     """Make the configured transports, the preferred one first, and close them in the end."""
     async with open_http_client(settings.mail_concurrency) as client:
-        makers: dict[str, Callable[[], Transport]] = {
-            "smtp": lambda: SmtpTransport(_smtp_options(settings)),
-            "sendmail": lambda: SendmailTransport(settings.sendmail_command or ""),
-            "postmark": lambda: PostmarkTransport(
-                client, url=settings.postmark_api, token=_secret(settings.postmark_token)
-            ),
-            "mailgun": lambda: MailgunTransport(
-                client,
-                url=f"{settings.mailgun_api}/{settings.mailgun_domain}/messages",
-                token=_secret(settings.mailgun_token),
-            ),
-            "sendgrid": lambda: SendGridTransport(
-                client, url=settings.sendgrid_api, token=_secret(settings.sendgrid_token)
-            ),
-        }
-        transports = [makers[name]() for name in settings.transports]
+        transports = [made for name in settings.transports for made in _make(name, settings, client)]
         try:
             yield transports
         finally:
@@ -139,10 +142,39 @@ async def open_transports(settings: Settings) -> AsyncIterator[list[Transport]]:
                 await transport.aclose()
 
 
-def _smtp_options(settings: Settings) -> SmtpOptions:
-    server = settings.smtp_server
-    assert server is not None, "smtp is among the transports only where smtp_server is set"  # noqa: S101
-    return SmtpOptions(
+def _make(name: str, settings: Settings, client: httpx.AsyncClient) -> Sequence[Transport]:
+    """The transports of a name: as many as there are servers for SMTP, one for the others."""
+    if name == "smtp":
+        return [_smtp(settings, server) for server in settings.smtp_server]
+    makers: dict[str, Callable[[], Transport]] = {
+        "sendmail": lambda: SendmailTransport(settings.sendmail_command or ""),
+        "postmark": lambda: PostmarkTransport(
+            client, url=settings.postmark_api, token=_secret(settings.postmark_token)
+        ),
+        "mailgun": lambda: MailgunTransport(
+            client,
+            url=f"{settings.mailgun_api}/{settings.mailgun_domain}/messages",
+            token=_secret(settings.mailgun_token),
+        ),
+        "sendgrid": lambda: SendGridTransport(
+            client, url=settings.sendgrid_api, token=_secret(settings.sendgrid_token)
+        ),
+        "ses": lambda: SesTransport(
+            client,
+            url=settings.ses_api or f"https://email.{settings.ses_region}.amazonaws.com",
+            token=_secret(settings.ses_secret_access_key),
+            key_id=settings.ses_access_key_id or "",
+            region=settings.ses_region or "",
+        ),
+        "webhook": lambda: WebhookTransport(
+            client, url=settings.mail_webhook_url or "", token=_secret(settings.mail_webhook_secret)
+        ),
+    }
+    return [makers[name]()]
+
+
+def _smtp(settings: Settings, server: HostPort) -> SmtpTransport:
+    options = SmtpOptions(
         host=server.host,
         port=server.port,
         username=settings.smtp_username,
@@ -151,8 +183,8 @@ def _smtp_options(settings: Settings) -> SmtpOptions:
         ca_file=settings.smtp_ca_file,
         client_cert=settings.smtp_client_cert,
         client_key=settings.smtp_client_key,
-        connections=settings.mail_concurrency,
     )
+    return SmtpTransport(options, name="smtp" if len(settings.smtp_server) == 1 else f"smtp {server}")
 
 
 def _secret(secret: SecretStr | None) -> str:

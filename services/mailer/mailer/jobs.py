@@ -10,11 +10,12 @@ from typing import TypeVar
 
 import structlog
 
-from mailer.delivery import Delivery, Fault, Kind, Verdict
+from mailer.delivery import Delivery
 from mailer.errors import MalformedMailError
 from mailer.lease import Lease, ServerClock
 from mailer.metrics import Metrics
 from mailer.rendering import Renderer
+from mailer.verdicts import Fault, Kind, Verdict
 from service_kit.tracing import Trace
 from shared_store.batching import Batching
 from shared_store.commands import Call
@@ -94,8 +95,7 @@ class Jobs:
             await self._finish(job, verdict, lease)
         elif verdict.kind is Kind.GIVE_UP:
             job = job.after_attempt(_recorded(verdict))
-            outcome = Outcome.REJECTED if verdict.fault is Fault.RECIPIENT else Outcome.FAILED
-            await self._give_up(job, f"rejected: {verdict.reason}", outcome, lease)
+            await self._give_up(job, f"rejected: {verdict.reason}", Outcome.REJECTED, lease)
         else:
             await self._put_off(job.after_attempt(_recorded(verdict)), verdict, lease)
 

@@ -6,10 +6,13 @@ from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mailer.delivery import Verdict
+from mailer.circuit import State
+from mailer.verdicts import Verdict
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 LONG_BUCKETS = (*BUCKETS, 30, 60, 120, 300, 600)
+
+_STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 class Metrics:
@@ -20,6 +23,18 @@ class Metrics:
         self._attempts = Counter(
             "mailer_attempts", "Attempts to send, by transport and what came of them", ["transport", "outcome"],
             registry=registry,
+        )  # fmt: skip
+        self._tries = Counter(
+            "mailer_transport_tries", "Tries by transport, what came of them and whose fault it was",
+            ["transport", "outcome", "fault"], registry=registry,
+        )  # fmt: skip
+        self._trying = Histogram(
+            "mailer_transport_seconds", "Seconds that a try took", ["transport"], buckets=LONG_BUCKETS,
+            registry=registry,
+        )  # fmt: skip
+        self._circuits = Gauge(
+            "mailer_circuit", "0 while a transport is used, 1 while single mails try it, 2 while it is left alone",
+            ["transport"], registry=registry,
         )  # fmt: skip
         self._buried = Counter("mailer_given_up", "Jobs given up, by reason", ["reason"], registry=registry)
         self.retries = Counter("mailer_retries", "Jobs put off for another attempt", registry=registry)
@@ -48,6 +63,15 @@ class Metrics:
             self._sending.observe(took)
             if waited is not None:
                 self._waiting.observe(max(0.0, waited))
+
+    def tried(self, verdict: Verdict, *, took: float) -> None:
+        """Count one transport's part of an attempt."""
+        self._tries.labels(verdict.transport, verdict.kind.value, verdict.fault.value).inc()
+        self._trying.labels(verdict.transport).observe(took)
+
+    def circuit(self, transport: str, state: State) -> None:
+        """Show a transport's circuit."""
+        self._circuits.labels(transport).set(_STATES[state])
 
     def given_up(self, reason: str) -> None:
         """Count a job given up. Only its first word is a label, so that their number stays bounded."""

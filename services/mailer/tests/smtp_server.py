@@ -6,8 +6,11 @@ Its log counts what it answered 250 to, so that tests can tell lost mails and du
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hmac
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -52,6 +55,8 @@ class Rules:
     after: Callable[[Received], bool] = lambda _mail: True  # told of each accepted mail; False: no reply, close
     mails_per_connection: int = 1_000_000_000
     auth: tuple[str, str] | None = None
+    mechanisms: str = "PLAIN"
+    starttls_reply: str = "220 2.0.0 go"  # what goes out in the clear before the handshake
 
 
 @dataclass(slots=True)
@@ -93,6 +98,11 @@ class SmtpServer:
         for connection in list(self.open):
             connection.close()
 
+    def forsake_connections(self) -> None:
+        """Never answer on these connections again, nor close them: as when a host is gone from the network."""
+        for connection in self.open:
+            connection.forsaken = True
+
     @property
     def recipients(self) -> list[str]:
         """Who got a mail, in order, as often as they got one."""
@@ -108,7 +118,9 @@ class _Connection(asyncio.Protocol):
         self._tls = False
         self._mails = 0
         self._busy: asyncio.Task[None] | None = None
-        self._auth_step = ""
+        self._auth_lines: list[str] = []
+        self._challenges: list[str] = []
+        self.forsaken = False
         self._clear()
 
     def _clear(self) -> None:
@@ -143,6 +155,8 @@ class _Connection(asyncio.Protocol):
         return answer is None
 
     def data_received(self, data: bytes) -> None:
+        if self.forsaken:
+            return
         self._buffer += data
         self._go_on()
 
@@ -188,9 +202,9 @@ class _Connection(asyncio.Protocol):
 
     def _command(self, line: str) -> None:
         self._server.commands.append(line)
-        if self._auth_step:
-            self._auth_step = ""
-            self._say("AUTH", "235 2.7.0 welcome")
+        if self._challenges:
+            self._auth_lines.append(base64.b64decode(line).decode())
+            self._go_on_with_auth()
             return
         verb, _, rest = line.partition(" ")
         handler = getattr(self, f"_do_{verb.lower()}", None)
@@ -204,7 +218,7 @@ class _Connection(asyncio.Protocol):
         if self._rules.tls is not None and not self._tls:
             offers.append("STARTTLS")
         if self._rules.auth is not None:
-            offers.append("AUTH PLAIN")
+            offers.append(f"AUTH {self._rules.mechanisms}")
         lines = ["test", *offers]
         reply = "\r\n".join(f"250{'-' if number < len(lines) - 1 else ' '}{text}" for number, text in enumerate(lines))
         self._say("EHLO", reply)
@@ -213,7 +227,7 @@ class _Connection(asyncio.Protocol):
         self._say("HELO", "250 test")
 
     def _do_starttls(self, _rest: str) -> None:
-        if self._say("STARTTLS", "220 2.0.0 go"):
+        if self._say("STARTTLS", self._rules.starttls_reply):
             self._busy = asyncio.ensure_future(self._start_tls())
 
     async def _start_tls(self) -> None:
@@ -227,10 +241,24 @@ class _Connection(asyncio.Protocol):
         self._go_on()
 
     def _do_auth(self, rest: str) -> None:
-        import base64  # noqa: PLC0415
+        self._mechanism, _, initial = rest.partition(" ")
+        self._auth_lines = [base64.b64decode(initial).decode()] if initial else []
+        wanted = {"PLAIN": ["x"], "LOGIN": ["Username:", "Password:"], "CRAM-MD5": ["<1.2@test>"]}[self._mechanism]
+        self._challenges = wanted[len(self._auth_lines) :]
+        if self._challenges:
+            self._transport.write(b"334 " + base64.b64encode(self._challenges[0].encode()) + b"\r\n")
+        else:
+            self._go_on_with_auth()
 
-        given = base64.b64decode(rest.partition(" ")[2]).decode().split("\x00")[1:]
-        good = self._rules.auth is not None and tuple(given) == self._rules.auth
+    def _go_on_with_auth(self) -> None:
+        self._challenges = self._challenges[1:]
+        if self._challenges:
+            self._transport.write(b"334 " + base64.b64encode(self._challenges[0].encode()) + b"\r\n")
+            return
+        user, password = self._rules.auth or ("", "")
+        digest = hmac.new(password.encode(), b"<1.2@test>", "md5").hexdigest()
+        right = {"PLAIN": [f"\x00{user}\x00{password}"], "LOGIN": [user, password], "CRAM-MD5": [f"{user} {digest}"]}
+        good = self._rules.auth is not None and self._auth_lines == right[self._mechanism]
         self._say("AUTH", "235 2.7.0 welcome" if good else "535 5.7.8 no")
 
     def _do_mail(self, rest: str) -> None:
@@ -284,3 +312,14 @@ def first(stage: str, *replies: str) -> Callable[[str, str], str | None]:
     """A rule that gives these replies, one after another, at one stage, and then nothing out of the ordinary."""
     left: Iterator[str] = iter(replies)
     return lambda asked, _recipient: next(left, None) if asked == stage else None
+
+
+async def _serve_alone(port: int) -> None:
+    """Listen as a process of its own, which can be stopped and killed; tells each recipient on a line."""
+    async with SmtpServer(Rules(after=lambda mail: print(mail.recipient, flush=True) is None), port=port):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_alone(int(sys.argv[1])))

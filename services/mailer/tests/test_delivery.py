@@ -1,86 +1,89 @@
-"""What replies mean, and which transport gets a mail."""
+"""Which transport gets a mail, when it is passed over, and how it gets its mails back."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
 
-from mailer.delivery import Delivery, Fault, Kind, Stage, Verdict, judge_loss, judge_reply, judge_status
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mailer import circuit
+from mailer.circuit import FAILURES, Circuit, State
+from mailer.delivery import Delivery
+from mailer.errors import TransportError
 from mailer.mails import Mail, Sender
+from mailer.metrics import Metrics
 from mailer.recipients import parse_recipient
+from mailer.routes import Pace, Route
+from mailer.verdicts import Fault, Kind, Verdict
+
+from .processes import until
 
 D, A, G = Kind.DELIVERED, Kind.TRY_AGAIN, Kind.GIVE_UP
-NONE, RECIPIENT, TRANSPORT, UNKNOWN = Fault.NONE, Fault.RECIPIENT, Fault.TRANSPORT, Fault.UNKNOWN
-MAIL = Mail("id", Sender.of("N", parse_recipient("a@b.example")), parse_recipient("c@d.example"), "s", "t", "h", ())
-
-
-@pytest.mark.parametrize(
-    ("stage", "code", "text", "kind", "fault"),
-    [
-        (Stage.CONNECT, 554, "", A, TRANSPORT),
-        (Stage.CONNECT, 421, "", A, TRANSPORT),
-        (Stage.EHLO, 550, "", A, TRANSPORT),
-        (Stage.TLS, 454, "", A, TRANSPORT),
-        (Stage.AUTH, 535, "5.7.8 bad", A, TRANSPORT),
-        (Stage.MAIL, 550, "", A, TRANSPORT),
-        (Stage.MAIL, 451, "", A, TRANSPORT),
-        (Stage.RCPT, 450, "4.2.1 grey", A, RECIPIENT),
-        (Stage.RCPT, 421, "", A, TRANSPORT),
-        (Stage.RCPT, 550, "5.1.1 no such user", G, RECIPIENT),
-        (Stage.RCPT, 553, "", G, RECIPIENT),
-        (Stage.RCPT, 530, "5.7.0 authenticate", A, TRANSPORT),
-        (Stage.RCPT, 503, "", A, TRANSPORT),
-        (Stage.DATA, 554, "", G, RECIPIENT),
-        (Stage.DATA, 451, "", A, RECIPIENT),
-        (Stage.CONTENT, 250, "2.0.0", D, NONE),
-        (Stage.CONTENT, 452, "", A, RECIPIENT),
-        (Stage.CONTENT, 421, "", A, TRANSPORT),
-        (Stage.CONTENT, 554, "5.7.1 spam", G, RECIPIENT),
-        (Stage.CONTENT, 354, "", A, TRANSPORT),
-    ],
-)
-def test_reply_of_a_server_has_one_meaning(stage: Stage, code: int, text: str, kind: Kind, fault: Fault) -> None:
-    verdict = judge_reply(stage, code, text)
-    assert (verdict.kind, verdict.fault) == (kind, fault)
-
-
-def test_reason_holds_the_codes_and_none_of_the_text() -> None:
-    assert judge_reply(Stage.RCPT, 550, "5.1.1 <jane@example.org> unknown").reason == "rcpt 550 5.1.1"
-
-
-def test_loss_after_the_content_is_unknown_and_before_it_is_not() -> None:
-    assert judge_loss(Stage.CONTENT, "connection lost").fault is UNKNOWN
-    assert {judge_loss(stage, "x").fault for stage in Stage if stage is not Stage.CONTENT} == {TRANSPORT}
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "fault"),
-    [
-        (200, D, NONE), (202, D, NONE), (400, G, RECIPIENT), (422, G, RECIPIENT), (401, G, TRANSPORT),
-        (403, G, TRANSPORT), (404, G, TRANSPORT), (402, G, TRANSPORT), (408, A, TRANSPORT), (429, A, TRANSPORT),
-        (500, A, TRANSPORT), (503, A, TRANSPORT), (302, A, TRANSPORT),
-    ],
-)  # fmt: skip
-def test_status_of_a_provider_has_one_meaning(status: int, kind: Kind, fault: Fault) -> None:
-    verdict = judge_status(status)
-    assert (verdict.kind, verdict.fault) == (kind, fault)
+NONE, RECIPIENT, MAIL, TRANSPORT, UNKNOWN = Fault.NONE, Fault.RECIPIENT, Fault.MAIL, Fault.TRANSPORT, Fault.UNKNOWN
+SENT = Mail("id", Sender.of("N", parse_recipient("a@b.example")), parse_recipient("c@d.example"), "s", "t", "h", ())
 
 
 class Played:
-    """A transport that gives a fixed verdict."""
+    """A transport that does as told."""
 
-    def __init__(self, name: str, kind: Kind, fault: Fault) -> None:
+    def __init__(self, name: str, kind: Kind = D, fault: Fault = NONE, *, retry_after: float = 0.0) -> None:
         self.name = name
-        self._verdict = Verdict(kind, fault, "r")
-        self.asked = 0
+        self.verdict = Verdict(kind, fault, "r", retry_after=retry_after)
+        self.asked = self.checked = self.at_once = self.most_at_once = 0
+        self.takes = 0.0
+        self.reachable = True
 
     async def send(self, mail: Mail, *, bound: float) -> Verdict:  # noqa: ARG002
         self.asked += 1
-        return self._verdict
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            async with asyncio.timeout(bound):
+                await asyncio.sleep(self.takes)
+        except TimeoutError:
+            return Verdict(A, TRANSPORT, "timed out")
+        finally:
+            self.at_once -= 1
+        return self.verdict
 
     async def check(self) -> str:
+        self.checked += 1
+        if not self.reachable:
+            raise TransportError("away")
         return ""
 
     async def aclose(self) -> None: ...
+
+
+def route(
+    transport: Played, *, concurrency: int = 20, per_second: float = 0.0, metrics: Metrics | None = None
+) -> Route:
+    metrics = metrics or Metrics(CollectorRegistry())
+    return Route(transport, concurrency=concurrency, per_second=per_second, metrics=metrics)
+
+
+@contextlib.asynccontextmanager
+async def running(*transports: Played) -> AsyncIterator[Delivery]:
+    delivery = Delivery([route(transport) for transport in transports])
+    task = asyncio.create_task(delivery.run())
+    try:
+        yield delivery
+    finally:
+        task.cancel()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "PAUSE", 0.05)
+    monkeypatch.setattr(circuit, "LONGEST_PAUSE", 0.2)
+
+
+async def send(delivery: Delivery, *, bound: float = 5, within: float = 60) -> Verdict:
+    return await delivery.attempt(SENT, bound=bound, within=within)
 
 
 @pytest.mark.parametrize(
@@ -88,25 +91,191 @@ class Played:
     [
         ((D, NONE), (D, NONE), D, "one"),
         ((A, TRANSPORT), (D, NONE), D, "two"),
-        ((G, TRANSPORT), (D, NONE), D, "two"),
+        ((G, MAIL), (D, NONE), D, "two"),
+        ((A, MAIL), (D, NONE), D, "two"),
         ((G, RECIPIENT), (D, NONE), G, "one"),
         ((A, RECIPIENT), (D, NONE), A, "one"),
         ((A, UNKNOWN), (D, NONE), A, "one"),
-        ((A, TRANSPORT), (G, TRANSPORT), A, "one"),
-        ((G, TRANSPORT), (A, TRANSPORT), A, "two"),
+        ((A, TRANSPORT), (A, TRANSPORT), A, "one"),
+        ((A, TRANSPORT), (G, MAIL), A, "one"),
+        ((G, MAIL), (A, TRANSPORT), A, "two"),
+        ((G, MAIL), (G, MAIL), G, "one"),
         ((A, TRANSPORT), (G, RECIPIENT), G, "two"),
     ],
 )
-async def test_next_transport_is_tried_when_the_fault_is_a_transports(
+async def test_next_transport_is_tried_when_the_fault_is_not_the_recipients(
     first: tuple[Kind, Fault], second: tuple[Kind, Fault], kind: Kind, transport: str
 ) -> None:
     one, two = Played("one", *first), Played("two", *second)
-    verdict = await Delivery([one, two]).attempt(MAIL, bound=1, within=5)
+    verdict = await send(Delivery([route(one), route(two)]))
     assert (verdict.kind, verdict.transport) == (kind, transport)
-    assert (one.asked, two.asked) == (1, int(first[1] is TRANSPORT))
+    assert (one.asked, two.asked) == (1, int(first[1] in (TRANSPORT, MAIL)))
 
 
-async def test_no_attempt_is_begun_when_no_time_is_left() -> None:
-    one = Played("one", D, NONE)
-    verdict = await Delivery([one]).attempt(MAIL, bound=1, within=0)
+async def test_transport_that_wants_us_to_wait_an_hour_does_not_make_a_mail_wait_for_it() -> None:
+    one, two = Played("one", A, TRANSPORT, retry_after=3600), Played("two", A, TRANSPORT)
+    verdict = await send(Delivery([route(one), route(two)]))
+    assert (verdict.transport, verdict.retry_after) == ("two", 0)
+
+
+async def test_no_try_is_begun_when_no_time_is_left() -> None:
+    one = Played("one")
+    verdict = await send(Delivery([route(one)]), within=0)
     assert (verdict.kind, one.asked) == (A, 0)
+
+
+async def test_transport_that_hangs_leaves_the_next_its_part_of_the_time() -> None:
+    one, two = Played("one"), Played("two")
+    one.takes = 3600
+    verdict = await send(Delivery([route(one), route(two)]), bound=30, within=0.4)
+    assert (verdict.kind, verdict.transport) == (D, "two")
+
+
+async def test_transport_that_fails_again_and_again_is_passed_over_without_being_asked() -> None:
+    one, two = Played("one", A, TRANSPORT), Played("two")
+    delivery = Delivery([route(one), route(two)])
+    assert [(await send(delivery)).transport for _ in range(FAILURES + 20)] == ["two"] * (FAILURES + 20)
+    assert one.asked == FAILURES
+
+
+@pytest.mark.parametrize("verdict", [(G, RECIPIENT), (A, RECIPIENT), (G, MAIL), (D, NONE)])
+async def test_faults_of_recipients_never_close_a_transport_off(verdict: tuple[Kind, Fault]) -> None:
+    one = Played("one", *verdict)
+    delivery = Delivery([route(one)])
+    for _ in range(FAILURES * 3):
+        await send(delivery)
+    assert one.asked == FAILURES * 3
+
+
+async def test_one_delivery_among_failures_keeps_the_circuit_closed() -> None:
+    one = Played("one")
+    delivery = Delivery([route(one)])
+    for number in range(40):
+        one.verdict = Verdict(A, TRANSPORT, "r") if number % FAILURES else Verdict(D, NONE, "r")
+        await send(delivery)
+    assert one.asked == 40
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_traffic_returns_when_the_transport_does_and_no_mail_is_spent_on_finding_out() -> None:
+    one, two = Played("one", A, TRANSPORT), Played("two")
+    async with running(one, two) as delivery:
+        one.reachable = False
+        for _ in range(FAILURES):
+            await send(delivery)
+        await until(lambda: one.checked > 3)
+        assert (await send(delivery)).transport == "two"
+        assert one.asked == FAILURES
+        one.reachable, one.verdict = True, Verdict(D, NONE, "r")
+
+        async def is_back() -> bool:
+            return (await send(delivery)).transport == "one"
+
+        await until(is_back)
+        assert [(await send(delivery)).transport for _ in range(5)] == ["one"] * 5
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_transport_that_connects_but_still_fails_costs_one_mail_a_trial() -> None:
+    one, two = Played("one", A, TRANSPORT), Played("two")
+    async with running(one, two) as delivery:
+        for _ in range(FAILURES):
+            await send(delivery)
+        await until(lambda: one.checked == 1)
+        one.takes = 0.05
+        verdicts = await asyncio.gather(*(send(delivery) for _ in range(50)))
+        assert {verdict.transport for verdict in verdicts} == {"two"}
+        assert one.asked == FAILURES + 1
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_mails_in_hand_go_at_once_when_the_only_transport_is_back() -> None:
+    one = Played("one", A, TRANSPORT)
+    async with running(one) as delivery:
+        for _ in range(FAILURES):
+            await send(delivery)
+        one.reachable = False
+        waiting = [asyncio.create_task(send(delivery, bound=30)) for _ in range(10)]
+        await until(lambda: one.checked > 1)
+        assert not any(task.done() for task in waiting)
+        one.reachable, one.verdict = True, Verdict(D, NONE, "r")
+        assert {verdict.kind for verdict in await asyncio.gather(*waiting)} == {D}
+
+
+async def test_mail_that_no_transport_may_be_used_for_is_put_off_until_the_next_trial() -> None:
+    one = Played("one", A, TRANSPORT, retry_after=100)
+    delivery = Delivery([route(one)])
+    await send(delivery)
+    verdict = await send(delivery)
+    assert (verdict.kind, verdict.fault, verdict.reason) == (A, TRANSPORT, "resting after r")
+    assert 0 < verdict.retry_after <= 100
+    assert one.asked == 1
+
+
+def test_pause_grows_with_each_failed_trial_and_is_bounded() -> None:
+    states: list[State] = []
+    tried = Circuit("x", states.append)
+    for _ in range(FAILURES):
+        tried.end(Verdict(A, TRANSPORT, "r"))
+    pauses = []
+    for _ in range(8):
+        pauses.append(tried.pause_left)
+        tried.stay_open()
+    assert states[0] is State.OPEN
+    assert 0.7 < pauses[0] <= 1
+    assert 1.4 < pauses[1] <= 2
+    assert 11 < pauses[-1] <= circuit.LONGEST_PAUSE
+    tried.try_again()
+    tried.end(Verdict(D, NONE, "r"))
+    assert tried.state is State.CLOSED
+
+
+async def test_no_more_mails_than_allowed_are_under_way_at_a_transport() -> None:
+    one = Played("one")
+    one.takes = 0.01
+    delivery = Delivery([route(one, concurrency=3)])
+    verdicts = await asyncio.gather(*(send(delivery) for _ in range(30)))
+    assert {verdict.kind for verdict in verdicts} == {D}
+    assert one.most_at_once == 3
+
+
+async def test_mail_that_gets_no_turn_goes_by_the_next_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailer.delivery.PATIENCE", 0.05)
+    one, two = Played("one"), Played("two")
+    one.takes = 3600
+    delivery = Delivery([route(one, concurrency=1), route(two)])
+    stuck = asyncio.create_task(send(delivery, bound=60))
+    await until(lambda: one.at_once == 1)
+    assert (await send(delivery)).transport == "two"
+    stuck.cancel()
+
+
+async def test_rate_spaces_mails_evenly_and_refuses_at_once_what_would_wait_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, slept = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    pace = Pace(10)
+    assert [await pace.turn(patience=0.25) for _ in range(5)] == [True, True, True, False, False]
+    assert slept == [0, 0.1, 0.2]
+    now += 1
+    assert await pace.turn(patience=0)
+
+
+async def test_tries_circuits_and_durations_are_told() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    one, two = Played("one", A, TRANSPORT), Played("two")
+    delivery = Delivery([route(one, metrics=metrics), route(two, metrics=metrics)])
+    for _ in range(FAILURES + 1):
+        await send(delivery)
+    labels = {"transport": "one", "outcome": "try_again", "fault": "transport"}
+    assert registry.get_sample_value("mailer_transport_tries_total", labels) == FAILURES
+    assert registry.get_sample_value("mailer_transport_seconds_count", {"transport": "two"}) == FAILURES + 1
+    assert registry.get_sample_value("mailer_circuit", {"transport": "one"}) == 2
+    assert registry.get_sample_value("mailer_circuit", {"transport": "two"}) == 0

@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer import signing
-from mailer.delivery import Kind
 from mailer.errors import SigningKeyError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
@@ -33,6 +32,7 @@ from mailer.settings import SERVICE, Settings
 from mailer.signing import DkimSigner
 from mailer.transports.sendmail import SendmailTransport
 from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.verdicts import Kind
 from service_kit.errors import ConfigurationError
 from service_kit.settings import load
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mailer.delivery import Fault, Kind
 from mailer.errors import TransportError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
 from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.verdicts import Fault, Kind
 
 from .smtp_server import CLOSE, HANG, Rules, SmtpServer, first, only
 
@@ -64,15 +64,6 @@ async def test_one_connection_serves_many_mails(server: SmtpServer, transport: S
     assert not transport._idle
 
 
-async def test_no_more_connections_than_allowed_are_opened(server: SmtpServer) -> None:
-    server.rules.delay = 0.01
-    transport = SmtpTransport(SmtpOptions("127.0.0.1", server.port, connections=3))
-    verdicts = await asyncio.gather(*(transport.send(mail(), bound=10) for _ in range(30)))
-    assert {verdict.kind for verdict in verdicts} == {D}
-    assert server.most_open == 3
-    await transport.aclose()
-
-
 @BOTH
 @pytest.mark.parametrize(
     ("stage", "reply", "kind", "fault", "reason"),
@@ -84,15 +75,15 @@ async def test_no_more_connections_than_allowed_are_opened(server: SmtpServer) -
         ("MAIL", "451 4.3.0 later", A, Fault.TRANSPORT, "mail 451 4.3.0"),
         ("MAIL", "550 5.7.1 not you", A, Fault.TRANSPORT, "mail 550 5.7.1"),
         ("MAIL", CLOSE, A, Fault.TRANSPORT, "mail connection lost"),
-        ("RCPT", "450 4.2.0 greylisted", A, Fault.RECIPIENT, "rcpt 450 4.2.0"),
+        ("RCPT", "450 4.2.0 later", A, Fault.RECIPIENT, "rcpt 450 4.2.0"),
         ("RCPT", "550 5.1.1 <jane@example.org> unknown", G, Fault.RECIPIENT, "rcpt 550 5.1.1"),
         ("RCPT", "421 4.3.2 closing", A, Fault.TRANSPORT, "rcpt 421 4.3.2"),
         ("RCPT", CLOSE, A, Fault.TRANSPORT, "rcpt connection lost"),
-        ("DATA", "451 4.3.0 full", A, Fault.RECIPIENT, "data 451 4.3.0"),
-        ("DATA", "554 5.5.1 no", G, Fault.RECIPIENT, "data 554 5.5.1"),
+        ("DATA", "451 4.3.0 full", A, Fault.TRANSPORT, "data 451 4.3.0"),
+        ("DATA", "554 5.6.0 no", G, Fault.MAIL, "data 554 5.6.0"),
         ("DATA", CLOSE, A, Fault.TRANSPORT, "data connection lost"),
-        ("content", "452 4.3.1 disk", A, Fault.RECIPIENT, "content 452 4.3.1"),
-        ("content", "554 5.7.1 spam", G, Fault.RECIPIENT, "content 554 5.7.1"),
+        ("content", "452 4.3.1 disk", A, Fault.TRANSPORT, "content 452 4.3.1"),
+        ("content", "554 5.7.1 spam", G, Fault.MAIL, "content 554 5.7.1"),
         ("content", CLOSE, A, Fault.UNKNOWN, "content connection lost"),
         ("content", "rubbish", A, Fault.UNKNOWN, "content connection lost"),
     ],
@@ -179,7 +170,8 @@ async def test_international_address_needs_smtputf8(
 ) -> None:
     server.rules.extensions = extensions
     verdict = await transport.send(mail("björn@example.org"), bound=5)
-    assert (verdict.kind, verdict.fault) == (G, Fault.RECIPIENT)
+    assert (verdict.kind, verdict.fault, verdict.reason) == (G, Fault.MAIL, "smtputf8 not offered")
+    assert not any(line.startswith("MAIL") for line in server.commands)
     server.rules.extensions = (*extensions, "SMTPUTF8", "8BITMIME")
     await transport.aclose()
     assert (await transport.send(mail("björn@example.org"), bound=5)).kind is D
@@ -292,5 +284,116 @@ async def test_server_that_offers_no_auth_gets_no_mail_when_credentials_are_set(
 
 
 async def test_check_says_what_was_found(server: SmtpServer, transport: SmtpTransport) -> None:
-    assert await transport.check() == f"127.0.0.1:{server.port} answers 250, offers SMTPUTF8"
+    server.rules.extensions = ("PIPELINING", "SMTPUTF8", "SIZE 1000000")
+    found = await transport.check()
+    assert found == f"127.0.0.1:{server.port}, no TLS, offers PIPELINING, SMTPUTF8, SIZE 1000000"
     assert not any(line.startswith("MAIL") for line in server.commands)
+
+
+async def test_check_tells_of_certificate_and_password(authority: trustme.CA, ca_file: Path) -> None:
+    rules = Rules(tls=context(authority, "localhost"), auth=("user", "right"))
+    async with SmtpServer(rules) as server:
+        options = SmtpOptions(
+            "localhost", server.port, username="user", password="right", security="starttls", ca_file=ca_file
+        )
+        found = await SmtpTransport(options).check()
+        assert "TLSv1.3, certificate for localhost, " in found
+        assert " days left, user and password accepted, offers " in found
+        with pytest.raises(TransportError, match=r"smtp: auth 535 5\.7\.8"):
+            await SmtpTransport(replace(options, password="wrong")).check()
+        assert not any(line.startswith("MAIL") for line in server.commands)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2 LOGIN PLAIN"])
+@pytest.mark.parametrize(("password", "kind"), [("rïght", D), ("wrong", A)])
+async def test_password_is_shown_in_a_way_that_the_server_offers(mechanism: str, password: str, kind: Kind) -> None:
+    async with SmtpServer(Rules(auth=("user", "rïght"), mechanisms=mechanism)) as server:
+        transport = SmtpTransport(SmtpOptions("127.0.0.1", server.port, username="user", password=password))
+        verdict = await transport.send(mail(), bound=5)
+        assert verdict.kind is kind, verdict
+        assert kind is D or verdict.reason == "auth 535 5.7.8"
+        await transport.aclose()
+
+
+async def test_server_that_offers_only_unknown_ways_to_sign_in_gets_no_mail() -> None:
+    async with SmtpServer(Rules(auth=("user", "right"), mechanisms="GSSAPI NTLM")) as server:
+        transport = SmtpTransport(SmtpOptions("127.0.0.1", server.port, username="user", password="right"))
+        verdict = await transport.send(mail(), bound=5)
+        assert (verdict.kind, verdict.fault) == (A, Fault.TRANSPORT)
+        assert not any(line.startswith("MAIL") for line in server.commands)
+
+
+# --- what hostile or broken servers do ---
+
+
+@pytest.mark.parametrize("kind", ["flood of replies", "reply without end", "line without end", "codes that differ"])
+async def test_server_that_talks_nonsense_is_hung_up_on(
+    server: SmtpServer, transport: SmtpTransport, kind: str
+) -> None:
+    nonsense = {
+        "flood of replies": "250 2.1.0 ok\r\n" * 100_000 + "250 ok",
+        "reply without end": "250-ok\r\n" * 100_000 + "550-5.1.1 no",
+        "line without end": "250-" + "a" * 300_000,
+        "codes that differ": "250-fine\r\n550 5.1.1 no",
+    }[kind]
+    server.rules.answer = only("MAIL", nonsense)
+    verdict = await transport.send(mail(), bound=5)
+    assert (verdict.kind, verdict.fault) == (A, Fault.TRANSPORT)
+    server.rules.answer = Rules().answer
+    assert (await transport.send(mail(), bound=5)).kind is D
+    assert len(server.received) == 1
+
+
+async def test_reply_of_many_lines_is_one_reply(server: SmtpServer, transport: SmtpTransport) -> None:
+    server.rules.answer = only("RCPT", "550-5.1.1 <jane@example.org>\r\n550-5.1.1 is\r\n550 5.1.1 unknown")
+    assert (await transport.send(mail(), bound=5)).reason == "rcpt 550 5.1.1"
+    assert (await transport.send(mail(), bound=5)).reason == "rcpt 550 5.1.1"
+    assert server.connections == 1
+
+
+async def test_command_slipped_in_behind_starttls_is_not_taken_for_the_servers_word(
+    authority: trustme.CA, ca_file: Path
+) -> None:
+    # Who sits on the way appends replies to the last one that is not encrypted: they must not count afterwards.
+    injected = "220 2.0.0 go\r\n250-evil\r\n250 AUTH LOGIN\r\n235 2.7.0 welcome\r\n250 ok"
+    rules = Rules(tls=context(authority, "localhost"), auth=("user", "right"), starttls_reply=injected)
+    async with SmtpServer(rules) as server:
+        options = SmtpOptions(
+            "localhost", server.port, username="user", password="wrong", security="starttls", ca_file=ca_file
+        )
+        verdict = await SmtpTransport(options).send(mail(), bound=5)
+        assert verdict.kind is A
+        assert verdict.reason == "auth 535 5.7.8" or verdict.reason.startswith("tls"), verdict
+        assert not server.received
+
+
+@BOTH
+async def test_mail_that_is_too_big_for_the_server_is_not_begun(
+    server: SmtpServer, transport: SmtpTransport, extensions: tuple[str, ...]
+) -> None:
+    server.rules.extensions = (*extensions, "SIZE 2000")
+    verdict = await transport.send(mail(text="x" * 3000), bound=5)
+    assert (verdict.kind, verdict.fault, verdict.reason) == (G, Fault.MAIL, "size over 2000")
+    assert not any(line.startswith("MAIL") for line in server.commands)
+    sent = mail()
+    assert (await transport.send(sent, bound=5)).kind is D
+    assert server.received[0].options == f"SIZE={len(sent.to_bytes())}"
+
+
+@pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE many"])
+async def test_size_without_a_bound_bounds_nothing(server: SmtpServer, transport: SmtpTransport, size: str) -> None:
+    server.rules.extensions = (size,)
+    assert (await transport.send(mail(), bound=5)).kind is D
+
+
+async def test_connections_whose_other_end_vanished_without_a_word_cost_no_mail(
+    server: SmtpServer, transport: SmtpTransport
+) -> None:
+    server.rules.delay = 0.2
+    await asyncio.gather(*(transport.send(mail(), bound=5) for _ in range(4)))
+    assert server.connections == 4
+    server.forsake_connections()
+    verdict = await transport.send(mail(), bound=3)
+    assert verdict.kind is D
+    assert server.connections == 5
+    assert len(transport._idle) == 1

@@ -1,73 +1,205 @@
-"""What the mail APIs have in common: one pooled client, and what an answer, or none, means."""
+"""What the mail APIs share: one pooled client, one bounded exchange, and what an answer, or none, means."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+import ssl
+import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 import structlog
 
-from mailer.delivery import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Verdict, judge_status
+from mailer.errors import TransportError
 from mailer.mails import Mail
+from mailer.transports.tls import describe_tls
+from mailer.verdicts import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Verdict
 
 SHOWN = 200  # characters of an unexpected answer that go to the log
 MOST_ANSWER = 64 * 1024
 CHECK_BOUND = 10.0
-TOTAL = 300.0  # a backstop: every attempt has a shorter bound of its own
+TOTAL = 300.0  # a backstop: every exchange has a shorter bound of its own
+CONNECTING = 0.45  # the part of an exchange's time that TCP, and then TLS, may take
+
+# The provider refuses this very request; another one may take the mail.
+_REFUSED = frozenset({400, 413, 422})
 
 log = structlog.stdlib.get_logger()
 
 
-def open_http_client(connections: int) -> httpx.AsyncClient:
+def open_http_client(connections: int, *, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
     """A client for mail APIs: connections are kept; redirects are not followed, they are nobody's business here."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30)
-    return httpx.AsyncClient(
-        limits=limits, timeout=TOTAL, follow_redirects=False, headers={"User-Agent": f"portier.io/{version('mailer')}"}
-    )  # fmt: skip
+    headers = {"User-Agent": f"portier.io/{version('mailer')}", "Accept-Encoding": "identity"}
+    return httpx.AsyncClient(limits=limits, timeout=TOTAL, follow_redirects=False, headers=headers, verify=verify)
 
 
-def retry_after(response: httpx.Response) -> float:
-    """Seconds that Retry-After asks for (RFC 9110 section 10.2.3); 0 where it says nothing that can be read."""
-    text = response.headers.get("Retry-After", "").strip()
+class Answer:
+    """A status, headers, and as much of the body as came in time and is not too much."""
+
+    def __init__(self, response: httpx.Response, body: bytes) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.body = body
+        stream = response.extensions.get("network_stream")
+        self.tls = stream.get_extra_info("ssl_object") if stream is not None else None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The body's JSON object; empty where it is none."""
+        try:
+            read = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    @property
+    def message(self) -> str:
+        """What Postmark, Mailgun and Amazon call their explanation."""
+        found = self.fields.get("Message") or self.fields.get("message")
+        return found if isinstance(found, str) else ""
+
+
+class HttpTransport:
+    """A provider's API behind the shared client; the client is closed by whoever opened it."""
+
+    name = ""
+    takes_utf8 = False  # addresses whose local part is not ASCII
+
+    def __init__(self, client: httpx.AsyncClient, *, url: str, token: str) -> None:
+        self._client = client
+        self._url = url
+        self._token = token
+
+    def request(self, mail: Mail) -> httpx.Request:
+        """The request that sends a mail."""
+        raise NotImplementedError
+
+    def probe(self) -> httpx.Request:
+        """A request that sends nothing and shows whether the token is good."""
+        raise NotImplementedError
+
+    def judge(self, answer: Answer) -> Verdict:
+        """What an answer to `request` means."""
+        return judge_status(answer)
+
+    def explain(self, answer: Answer) -> str:
+        """What an answer to `probe` means; raises TransportError where the transport can't work."""
+        if answer.status in (401, 403):
+            raise TransportError(f"{self.name}: the token is refused (HTTP {answer.status})")
+        if not 200 <= answer.status < 300:
+            raise TransportError(f"{self.name}: HTTP {answer.status}: {answer.message[:SHOWN] or 'no explanation'}")
+        return "token accepted"
+
+    async def send(self, mail: Mail, *, bound: float) -> Verdict:
+        """Try once."""
+        if not (mail.to.address.isascii() or self.takes_utf8):
+            return SMTPUTF8_MISSING
+        if not mail.still_wanted():
+            return WITHHELD
+        sent = _Sent()
+        try:
+            answer = await exchange(self._client, self.request(mail), bound=bound, sent=sent)
+        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            fault = Fault.UNKNOWN if sent.began else Fault.TRANSPORT
+            return Verdict(Kind.TRY_AGAIN, fault, f"{'request' if sent.began else 'connect'} {type(error).__name__}")
+        verdict = self.judge(answer)
+        if verdict.kind is not Kind.DELIVERED:
+            shown = answer.body[:SHOWN].decode("utf-8", "replace")
+            log.debug("mail_api_refused", transport=self.name, status=answer.status, answer=shown)
+        return verdict
+
+    async def check(self) -> str:
+        """Ask the provider whether it knows us.
+
+        Raises:
+            TransportError: it can't be reached or doesn't, and why.
+        """
+        request = self.probe()
+        try:
+            answer = await exchange(self._client, request, bound=CHECK_BOUND, sent=_Sent())
+        except TimeoutError:
+            raise TransportError(f"{self.name}: no answer within {CHECK_BOUND:.0f} s from {request.url.host}") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise TransportError(f"{self.name}: {type(error).__name__}: {error}") from error
+        tls = describe_tls(answer.tls) if answer.tls is not None else "no TLS"
+        return f"{request.url.host}, {tls}, {self.explain(answer)}"
+
+    async def aclose(self) -> None:
+        """Nothing is open that is this transport's own."""
+
+
+class _Sent:
+    """Learns from httpcore whether the request's body began to leave: only then may the provider act on it."""
+
+    began = False
+
+    async def __call__(self, event: str, _info: dict[str, Any]) -> None:
+        if event.endswith("send_request_body.started"):
+            self.began = True
+
+
+async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, bound: float, sent: _Sent) -> Answer:
+    """One request and its answer within `bound` seconds; a body that breaks off, drips or is huge is cut short.
+
+    Raises:
+        httpx.HTTPError, TimeoutError: no status came.
+    """
+    # Connecting has bounds of httpx's own: it closes what it was opening, which it does not when it is cancelled.
+    request.extensions |= {"trace": sent, "timeout": {"connect": CONNECTING * bound, "pool": bound}}
+    response = None
+    body = bytearray()
+    try:
+        async with asyncio.timeout(bound):
+            response = await client.send(request, stream=True)
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MOST_ANSWER:
+                    break
+    except (httpx.HTTPError, TimeoutError):
+        if response is None:
+            raise
+    finally:
+        if response is not None:
+            await response.aclose()
+    return Answer(response, bytes(body[:MOST_ANSWER]))
+
+
+def retry_after(answer: Answer) -> float:
+    """Seconds that Retry-After (RFC 9110 section 10.2.3) asks for, else X-RateLimit-Reset; 0 where neither can be read.
+
+    The latter is a time in seconds with SendGrid, in milliseconds with Mailgun.
+    """
+    text = answer.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:8])
+    reset = answer.headers.get("X-RateLimit-Reset", "").strip()
     try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        if text:
+            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        at = float(reset) / (1000 if len(reset) > 11 else 1)
+        return max(0.0, at - time.time()) if at < time.time() * 2 else 0.0
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-async def post(
-    mail: Mail, send: Callable[[], Awaitable[httpx.Response]], *, bound: float, name: str,
-    judge: Callable[[httpx.Response], Verdict] | None = None,
-) -> Verdict:  # fmt: skip
-    """Make one request and judge its answer."""
-    if not mail.to.address.isascii():
-        return SMTPUTF8_MISSING  # none of these providers takes such an address
-    if not mail.still_wanted():
-        return WITHHELD
-    try:
-        async with asyncio.timeout(bound):
-            response = await send()
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, f"connect {type(error).__name__}")
-    except (httpx.HTTPError, TimeoutError) as error:
-        return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, f"request {type(error).__name__}")
-    verdict = judge(response) if judge else judge_status(response.status_code, retry_after=retry_after(response))
-    if verdict.kind is not Kind.DELIVERED:
-        log.debug("mail_api_refused", transport=name, status=response.status_code, answer=response.text[:SHOWN])
-    return verdict
+def judge_status(answer: Answer) -> Verdict:
+    """Say what a provider's HTTP status means, where its body says no more."""
+    reason = f"http {answer.status}"
+    if 200 <= answer.status < 300:
+        return Verdict(Kind.DELIVERED, Fault.NONE, reason)
+    if answer.status in _REFUSED:
+        return Verdict(Kind.GIVE_UP, Fault.MAIL, reason)
+    if answer.status == 504:  # behind the gateway someone may have taken it
+        return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, reason)
+    return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, reason, retry_after=retry_after(answer))
 
 
-async def reachable(client: httpx.AsyncClient, url: str) -> str:
-    """Learn whether a provider can be reached, without sending anything.
-
-    Raises:
-        httpx.HTTPError: it can't.
-    """
-    response = await client.get(httpx.URL(url).copy_with(path="/"), timeout=CHECK_BOUND)
-    return f"reachable (HTTP {response.status_code}); the token is first tried by a mail, see `mailer send-test`"
+def refused(answer: Answer, fault: Fault, code: str) -> Verdict:
+    """The verdict on a refusal whose body, by its code, says whose fault it is."""
+    kind = Kind.TRY_AGAIN if fault in (Fault.TRANSPORT, Fault.UNKNOWN) else Kind.GIVE_UP
+    return Verdict(kind, fault, f"http {answer.status} {code}", retry_after=retry_after(answer))

@@ -6,9 +6,9 @@ import asyncio
 import os
 import shutil
 
-from mailer.delivery import WITHHELD, Fault, Kind, Verdict
 from mailer.errors import TransportError
 from mailer.mails import Mail
+from mailer.verdicts import WITHHELD, Fault, Kind, Verdict
 
 # <sysexits.h>: of these alone does the program say that it is the recipient, or the mail, that can't be.
 _RECIPIENT_STATUS = frozenset({os.EX_DATAERR, os.EX_NOUSER, os.EX_NOHOST})

@@ -14,12 +14,15 @@ from typing import Literal, cast
 
 import aiosmtplib
 
-from mailer.delivery import SMTPUTF8_MISSING, WITHHELD, Stage, Verdict, judge_loss, judge_reply
 from mailer.errors import TransportError
 from mailer.mails import Mail
-from mailer.transports.smtp_session import LostError, RefusedError, SmtpSession, WithheldError
+from mailer.transports.smtp_replies import judge_loss, judge_reply
+from mailer.transports.smtp_session import LostError, Offers, RefusedError, SilentError, SmtpSession, WithheldError
+from mailer.transports.tls import describe_tls
+from mailer.verdicts import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Stage, Verdict
 
 IDLE = 30.0  # seconds after which an unused connection is closed
+SILENCE = 3  # a connection that was used before may keep silent for this part of an attempt, then it counts as gone
 CHECK_BOUND = 10.0
 
 Security = Literal["opportunistic", "starttls", "tls", "off"]
@@ -37,7 +40,6 @@ class SmtpOptions:
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
-    connections: int = 20
 
 
 class _OpeningError(Exception):
@@ -49,43 +51,47 @@ class _OpeningError(Exception):
 
 
 class SmtpTransport:
-    """Sends mail through one server, on at most `connections` connections."""
+    """Sends mail through one server, on as many connections as mails are under way."""
 
-    name = "smtp"
-
-    def __init__(self, options: SmtpOptions) -> None:
+    def __init__(self, options: SmtpOptions, *, name: str = "smtp") -> None:
+        self.name = name
         self._options = options
         self._tls = None if options.security == "off" else _tls_context(options)
         self._idle: list[tuple[SmtpSession, asyncio.TimerHandle]] = []
-        self._free = asyncio.Semaphore(options.connections)
         self._own_name = ""
 
     async def send(self, mail: Mail, *, bound: float) -> Verdict:
         """Try once, within `bound` seconds; a connection that had gone stale is replaced within that."""
         stage = [Stage.CONNECT]
         try:
-            async with asyncio.timeout(bound), self._free:
-                return await self._send(mail, await mail.to_signed_bytes(), stage)
+            async with asyncio.timeout(bound):
+                return await self._send(mail, await mail.to_signed_bytes(), stage, silence=bound / SILENCE)
         except TimeoutError:
             return judge_loss(stage[0], "timed out")
         except _OpeningError as error:
             return error.verdict
 
-    async def _send(self, mail: Mail, content: bytes, stage: list[Stage]) -> Verdict:
+    async def _send(self, mail: Mail, content: bytes, stage: list[Stage], *, silence: float) -> Verdict:
         while True:
             async with self._session() as session:
-                if mail.needs_smtputf8 and not session.smtputf8:
+                if mail.needs_smtputf8 and not session.offers.smtputf8:
                     return SMTPUTF8_MISSING
+                if session.offers.size and len(content) > session.offers.size:
+                    return Verdict(Kind.GIVE_UP, Fault.MAIL, f"size over {session.offers.size}")
                 try:
                     reply = await session.transact(
                         mail.sender.address, mail.to.address, content, utf8=mail.needs_smtputf8,
-                        still_wanted=mail.still_wanted,
+                        silence=silence if session.used else None, still_wanted=mail.still_wanted,
                     )  # fmt: skip
                 except WithheldError:
                     return WITHHELD
                 except RefusedError as error:
                     verdict = judge_reply(error.stage, error.reply.code, error.reply.text)
                     stale = error.reply.code == 421 and error.stage is not Stage.CONTENT
+                except SilentError:
+                    session.abort()
+                    self._forget_idle()  # whatever swallowed this one has swallowed them, too
+                    verdict, stale = judge_loss(session.stage, "no answer"), True
                 except LostError:
                     verdict = judge_loss(session.stage, "connection lost")
                     stale = session.stage is not Stage.CONTENT
@@ -121,6 +127,10 @@ class SmtpTransport:
             session.abort()
         return None
 
+    def _forget_idle(self) -> None:
+        while (session := self._take_idle()) is not None:
+            session.abort()
+
     def _drop(self, session: SmtpSession) -> None:
         self._idle = [(other, timer) for other, timer in self._idle if other is not session]
         session.quit()
@@ -152,9 +162,12 @@ class SmtpTransport:
             raise _OpeningError(judge_loss(Stage.CONNECT, "connection lost"))
         return SmtpSession(
             cast(asyncio.Transport, transport),  # uvloop's are none by inheritance
-            pipelining=smtp.supports_extension("pipelining"),
-            smtputf8=smtp.supports_extension("smtputf8"),
-            eightbit=smtp.supports_extension("8bitmime"),
+            Offers(
+                pipelining=smtp.supports_extension("pipelining"),
+                smtputf8=smtp.supports_extension("smtputf8"),
+                eightbit=smtp.supports_extension("8bitmime"),
+                size=_size(smtp.esmtp_extensions.get("size")),
+            ),
         )
 
     async def _name_of_this_machine(self) -> str:
@@ -175,20 +188,35 @@ class SmtpTransport:
                 session = await self._open()
                 reply = await session.noop()
         except TimeoutError:
-            raise TransportError(f"smtp: no answer within {CHECK_BOUND:.0f} s") from None
+            raise TransportError(f"{self.name}: no answer within {CHECK_BOUND:.0f} s") from None
         except _OpeningError as error:
-            raise TransportError(f"smtp: {error.verdict.reason}: {error.__cause__}") from error
+            raise TransportError(f"{self.name}: {error.verdict.reason}: {error.__cause__}") from error
         except LostError as error:
-            raise TransportError(f"smtp: {error}") from error
+            raise TransportError(f"{self.name}: {error}") from error
+        if reply.code != 250:
+            session.abort()
+            raise TransportError(f"{self.name}: it answers NOOP with {reply.code}")
+        tls = session.tls()
         session.quit()
-        return f"{self._options.host}:{self._options.port} answers {reply.code}" + (
-            ", offers SMTPUTF8" if session.smtputf8 else ""
-        )
+        facts = [
+            f"{self._options.host}:{self._options.port}",
+            describe_tls(tls) if tls is not None else "no TLS",
+            *(["user and password accepted"] if self._options.username else []),
+            f"offers {session.offers}",
+        ]
+        return ", ".join(facts)
 
     async def aclose(self) -> None:
         """Say goodbye on all idle connections."""
         while (session := self._take_idle()) is not None:
             session.quit()
+
+
+def _size(text: str | None) -> int | None:
+    """The bound of SIZE (RFC 1870), 0 where there is none or it can't be read, None where SIZE is not offered."""
+    if text is None:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 async def _greet(smtp: aiosmtplib.SMTP) -> None:

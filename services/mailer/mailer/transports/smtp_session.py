@@ -9,14 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
-from mailer.delivery import Stage
+from mailer.verdicts import Stage
 
-MOST_REPLY = 64 * 1024  # octets of replies that are not asked for yet
+MOST_REPLY = 64 * 1024  # octets of a reply that is not complete yet
+MOST_WAITING = 16  # replies that nobody has read yet; a transaction has three under way
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What the server said it can do. `size` is the most octets of a mail; None where it says nothing, 0 for any."""
+
+    pipelining: bool = False
+    smtputf8: bool = False
+    eightbit: bool = False
+    size: int | None = None
+
+    def __str__(self) -> str:
+        names = {"PIPELINING": self.pipelining, "SMTPUTF8": self.smtputf8, "8BITMIME": self.eightbit}
+        return ", ".join(
+            [*(name for name, offered in names.items() if offered), *([f"SIZE {self.size}"] if self.size else [])]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,10 @@ class LostError(Exception):
     """The connection broke, or the server talks nonsense."""
 
 
+class SilentError(LostError):
+    """A connection that was used before gives no answer: its other end may be gone without a word."""
+
+
 class WithheldError(Exception):
     """The content was not given to the server, since the mail is not wanted any more; the connection is closed."""
 
@@ -52,12 +75,11 @@ class SmtpSession(asyncio.Protocol):
         used: transactions begun on it; above 1 it may have gone stale in between.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, pipelining: bool, smtputf8: bool, eightbit: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, offers: Offers) -> None:
         self._transport = transport
-        self._pipelining = pipelining
-        self.smtputf8 = smtputf8
-        self._eightbit = eightbit
+        self.offers = offers
         self._buffer = bytearray()
+        self._continued = b""  # the code of a reply of which more lines are to come
         self._replies: deque[Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
@@ -68,7 +90,11 @@ class SmtpSession(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether the connection is there and in step: nothing came that was not asked for."""
-        return not (self._lost or self._transport.is_closing() or self._replies or self._buffer)
+        return not (self._lost or self._transport.is_closing() or self._replies or self._buffer or self._continued)
+
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS side of the connection, if it has one."""
+        return cast(ssl.SSLObject | None, self._transport.get_extra_info("ssl_object"))
 
     async def transact(
         self,
@@ -77,9 +103,10 @@ class SmtpSession(asyncio.Protocol):
         content: bytes,
         *,
         utf8: bool,
+        silence: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> Reply:
-        """Send one mail; the server's reply to its content.
+        """Send one mail; the server's reply to its content. `silence` bounds the seconds until the content may go.
 
         Raises:
             WithheldError: `still_wanted` said no when all was ready for the content.
@@ -88,13 +115,18 @@ class SmtpSession(asyncio.Protocol):
         """
         self.used += 1
         self.stage = Stage.MAIL
-        options = (b" BODY=8BITMIME" if utf8 and self._eightbit else b"") + (b" SMTPUTF8" if utf8 else b"")
+        size = b"" if self.offers.size is None else b" SIZE=%d" % len(content)
+        options = size + (b" BODY=8BITMIME" if utf8 and self.offers.eightbit else b"") + (b" SMTPUTF8" if utf8 else b"")
         steps = (
             (Stage.MAIL, _command("MAIL FROM:<" + sender + ">") + options, (250,)),
             (Stage.RCPT, _command("RCPT TO:<" + recipient + ">"), (250, 251)),
             (Stage.DATA, b"DATA", (354,)),
         )
-        refused = await (self._all_at_once(steps) if self._pipelining else self._one_by_one(steps))
+        try:
+            async with asyncio.timeout(silence):
+                refused = await (self._all_at_once(steps) if self.offers.pipelining else self._one_by_one(steps))
+        except TimeoutError:
+            raise SilentError("no answer on a connection that was used before") from None
         if refused is not None:
             with contextlib.suppress(LostError):  # what was refused stays refused
                 await self._reset()
@@ -177,12 +209,14 @@ class SmtpSession(asyncio.Protocol):
         while (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end]).rstrip(b"\r")
             del self._buffer[: end + 1]
-            if not line[:3].isdigit() or line[3:4] not in (b"", b" ", b"-"):
+            code, more = line[:3], line[3:4]
+            if not code.isdigit() or more not in (b"", b" ", b"-") or self._continued not in (b"", code):
                 self._end()
                 return
-            if line[3:4] != b"-":
-                self._replies.append(Reply(int(line[:3]), line[4:].decode("utf-8", "replace")))
-        if len(self._buffer) > MOST_REPLY:
+            self._continued = code if more == b"-" else b""
+            if not self._continued:
+                self._replies.append(Reply(int(code), line[4:].decode("utf-8", "replace")))
+        if len(self._buffer) > MOST_REPLY or len(self._replies) > MOST_WAITING:
             self._end()
         self._wake()
 

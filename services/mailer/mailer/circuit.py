@@ -1,0 +1,101 @@
+"""A circuit breaker: keeps mails from a transport that fails, and lets them back once it works again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+
+from mailer.verdicts import Fault, Kind, Verdict
+
+FAILURES = 5  # in a row open the circuit
+PAUSE, LONGEST_PAUSE = 1.0, 15.0  # seconds it stays open, doubling from one failed trial to the next
+LONGEST_ASKED = 3600.0  # of what a Retry-After may ask for
+
+log = structlog.stdlib.get_logger()
+
+
+class State(StrEnum):
+    """Closed: all mails pass. Open: none does. Half-open: one at a time, to try."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
+class Circuit:
+    """One transport's circuit; `changed` is called after each change of its state."""
+
+    def __init__(self, name: str, changed: Callable[[State], None]) -> None:
+        self._name = name
+        self._changed = changed
+        self._failures = 0
+        self._pause = PAUSE
+        self._open_until = 0.0
+        self._trying = False
+        self.state = State.CLOSED
+        self.reason = ""
+
+    @property
+    def lets_through(self) -> bool:
+        """Whether a mail may pass now."""
+        return self.state is State.CLOSED or (self.state is State.HALF_OPEN and not self._trying)
+
+    @property
+    def pause_left(self) -> float:
+        """Seconds until a trial; 0 where that is due, or under way."""
+        return max(0.0, self._open_until - time.monotonic()) if self.state is State.OPEN else 0.0
+
+    def begin(self) -> None:
+        """A mail passes; `end` follows."""
+        self._trying = self.state is State.HALF_OPEN
+
+    def end(self, verdict: Verdict | None) -> None:
+        """What became of that mail; None, or no fault of the transport or the recipient, tells nothing of it."""
+        self._trying = False
+        if verdict is not None and verdict.fault in (Fault.TRANSPORT, Fault.UNKNOWN):
+            self._failed(verdict)
+        elif verdict is not None and (verdict.kind is Kind.DELIVERED or verdict.fault is Fault.RECIPIENT):
+            self._worked()
+        elif self.state is State.HALF_OPEN:
+            self._changed(self.state)  # the next may try
+
+    def try_again(self) -> None:
+        """The transport could be reached: let one mail at a time through."""
+        if self.state is State.OPEN:
+            self._set(State.HALF_OPEN)
+
+    def stay_open(self) -> None:
+        """The transport could not be reached: wait longer before the next trial."""
+        if self.state is State.OPEN:
+            self._open(self.reason, 0.0)
+
+    def _worked(self) -> None:
+        self._failures = 0
+        if self.state is not State.CLOSED:
+            self._pause = PAUSE
+            log.info("transport_back", transport=self._name)
+            self._set(State.CLOSED)
+
+    def _failed(self, verdict: Verdict) -> None:
+        self._failures += 1
+        enough = self._failures >= FAILURES or verdict.retry_after > 0
+        if self.state is State.HALF_OPEN or (self.state is State.CLOSED and enough):
+            self._open(verdict.reason, verdict.retry_after)
+
+    def _open(self, reason: str, asked: float) -> None:
+        """Open for a pause, or as long as we were asked to stay away; jitter keeps mailers from coming together."""
+        pause = max(self._pause * random.uniform(0.75, 1), min(asked, LONGEST_ASKED))  # noqa: S311 - no secret
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        self._open_until = time.monotonic() + pause
+        self.reason = reason
+        if self.state is not State.OPEN:
+            log.warning("transport_given_a_rest", transport=self._name, reason=reason, seconds=round(pause, 1))
+        self._set(State.OPEN)
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self._changed(state)

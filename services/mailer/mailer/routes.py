@@ -1,0 +1,102 @@
+"""One transport with what bounds it: so many mails at a time, so many a second, and a circuit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from mailer.circuit import Circuit, State
+from mailer.mails import Mail
+from mailer.metrics import Metrics
+from mailer.verdicts import Fault, Kind, Verdict
+
+BUSY = Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, "busy")
+
+
+class Transport(Protocol):
+    """A way to send mail. `send` raises nothing that is to be expected: it judges it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in settings, logs and metrics."""
+
+    async def send(self, mail: Mail, *, bound: float) -> Verdict:
+        """Try once, within `bound` seconds."""
+
+    async def check(self) -> str:
+        """Connect and authenticate without sending; tell what was found.
+
+        Raises:
+            TransportError: it doesn't work, and what to do.
+        """
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+
+
+class Pace:
+    """Turns at an even interval, so that no second ever has more of them than the rate allows."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+
+    async def turn(self, *, patience: float) -> bool:
+        """Wait for a turn; False, at once, where that would take longer than `patience` seconds."""
+        if not self._interval:
+            return True
+        now = time.monotonic()
+        due = max(now, self._next)
+        if due - now > patience:
+            return False
+        self._next = due + self._interval
+        await asyncio.sleep(due - now)
+        return True
+
+
+class Route:
+    """Sends through a transport while its circuit lets mails through, never more than it is allowed."""
+
+    def __init__(
+        self, transport: Transport, *, concurrency: int, metrics: Metrics, per_second: float = 0.0,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.transport = transport
+        self._slots = asyncio.Semaphore(concurrency)
+        self._pace = Pace(per_second)
+        self._metrics = metrics
+        self.changed = changed
+        self.circuit = Circuit(transport.name, self._tell)
+        self._metrics.circuit(transport.name, self.circuit.state)
+
+    def _tell(self, state: State) -> None:
+        self._metrics.circuit(self.transport.name, state)
+        self.changed()
+
+    async def send(self, mail: Mail, *, bound: float, patience: float) -> Verdict | None:
+        """Try once within `bound` seconds, after a turn that came within `patience`; None where the circuit is open."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._slots.acquire()
+        except TimeoutError:
+            return replace(BUSY, transport=self.transport.name)
+        try:
+            if not await self._pace.turn(patience=patience):
+                return replace(BUSY, transport=self.transport.name)
+            return await self._try(mail, bound) if self.circuit.lets_through else None
+        finally:
+            self._slots.release()
+
+    async def _try(self, mail: Mail, bound: float) -> Verdict:
+        started = time.monotonic()
+        verdict = None
+        self.circuit.begin()
+        try:
+            verdict = replace(await self.transport.send(mail, bound=bound), transport=self.transport.name)
+        finally:
+            self.circuit.end(verdict)
+        self._metrics.tried(verdict, took=time.monotonic() - started)
+        return verdict
