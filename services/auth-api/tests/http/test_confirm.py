@@ -177,9 +177,11 @@ async def test_without_cookies_by_configuration_the_form_field_alone_counts(make
     async with make_broker(device_cookie_ttl="-1") as broker:
         session, code = await broker.begin()
         assert not broker.browser.cookies
+        assert "set-cookie" not in (await broker.authorize()).headers
         assert (await broker.confirm(session, code)).status_code == 200
 
 
+@pytest.mark.setting("device_cookie_ttl")
 async def test_cookie_on_https_is_bound_to_host(make_broker: MakeBroker) -> None:
     async with make_broker(public_url="https://login.example", device_cookie_ttl="60") as broker:
         answer = await broker.browser.get(
