@@ -11,7 +11,8 @@ from mailer.transports.smtp_replies import judge_reply
 from mailer.verdicts import Stage
 
 PAGE = (Path(__file__).parents[3] / "docs" / "mail.md").read_text()
-ROWS = re.findall(r"^\| (\w+) \| ([0-9]{3})(?: ([0-9.]+))? \| (\w+) \| (\w+) \|", PAGE, re.MULTILINE)
+STAGES = "|".join(Stage)
+ROWS = re.findall(rf"^\| ({STAGES}) \| ([0-9]{{3}})(?: ([0-9.]+))? \| (\w+) \| (\w+) \|", PAGE, re.MULTILINE)
 
 
 def test_table_is_found() -> None:
