@@ -53,6 +53,7 @@ DEBIAN = [ "$$(command -v $(1) | wc -l)" = $(words $(1)) ] || { apt-get update -
 system-packages:  ## Install what tests need from Debian's packages (as root): Redis 7, Chromium, Node.js
 	@$(call DEBIAN,redis-server chromium,redis-server chromium)
 	@$(call DEBIAN,node npm,nodejs npm)
+	@$(call DEBIAN,faketime,faketime)
 
 # --- run -------------------------------------------------------------------------------------------------------
 
@@ -79,6 +80,11 @@ SERVERS ?= valkey9,redis7,redis6,redis7-tls,valkey9-sentinel,valkey9-cluster
 .PHONY: test-redis
 test-redis: install-dev  ## The store's contract suite on every kind of server (SERVERS=kind,kind)
 	$(BIN)/pytest libs/shared_store -m "not soak" --servers $(SERVERS) $(ARGS)
+
+.PHONY: test-faults
+test-faults: install-dev  ## Every fault of docs/faults.md, caused for real
+	$(BIN)/pytest -n 0 -m "faults or not faults" tests/faults libs/shared_store/tests/test_outage.py $(ARGS)
+	$(BIN)/pytest -n 0 -m faults libs/shared_store/tests/test_failover.py --servers valkey9-sentinel,valkey9-cluster6 $(ARGS)
 
 .PHONY: soak-mail
 soak-mail: install-dev  ## JOBS=100000 mails through four mailers while everything around them fails, and the books on each
@@ -131,6 +137,7 @@ bench-mail: install-dev  ## Measure one mailer with an instant and a 50 ms mail 
 docs: install-dev  ## Write the tables of settings and of Redis keys anew
 	$(BIN)/python -m service_kit.document_settings > docs/configuration.md
 	$(BIN)/python -m shared_store.document_keys > docs/redis-keys.md
+	$(BIN)/python -m tests.faults.document > docs/faults.md
 
 .PHONY: messages
 messages: install-dev  ## Bring auth-api's catalogues up to the sentences in its templates; then translate what is empty

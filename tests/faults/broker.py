@@ -1,0 +1,161 @@
+"""The services as an operator runs them: two auth-apis, two mailers, two key-rotators, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from tests.stack import Mailbox, until
+
+from shared_store.testing.servers import RedisServer, free_port
+
+SITE = "https://site.example"
+TIMEOUT = 2  # seconds of redis_timeout
+
+
+class Catcher(Mailbox):
+    """A mail server on a port of its own that can be slow, and gone."""
+
+    delay = 0.0
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Take a mail (called by aiosmtpd)."""
+        await asyncio.sleep(self.delay)
+        return await super().handle_DATA(server, session, envelope)
+
+
+class Service:
+    """One process, its log, its internal port."""
+
+    def __init__(self, module: str, log: Path, environ: dict[str, str]) -> None:
+        self.log = log
+        self._port = free_port()
+        self._command = [sys.executable, "-P", "-m", module, "run"]
+        self._environ = environ | {"BROKER_INTERNAL_PORT": str(self._port)}
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+
+    def readiness(self) -> dict[str, Any] | None:
+        """What /readyz says, None while nothing answers there."""
+        with contextlib.suppress(httpx.TransportError):
+            told: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self._port}/readyz", timeout=10).json()
+            return told
+        return None
+
+    def is_ready(self) -> bool:
+        return bool((self.readiness() or {}).get("ready"))
+
+    def says(self, text: str) -> bool:
+        """Whether it is not ready, and says this for a reason."""
+        told = self.readiness() or {"ready": True}
+        return not told["ready"] and any(text in check.get("reason", "") for check in told["checks"])
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class Broker:
+    """All of it, and the servers that it depends on."""
+
+    redis: RedisServer
+    mailbox: Catcher
+    apis: list[Service]
+    mailers: list[Service]
+    rotators: list[Service]
+    urls: list[str]
+    smtp: Controller
+    pids: list[int] = field(default_factory=list)
+
+    @property
+    def services(self) -> list[Service]:
+        return [*self.apis, *self.mailers, *self.rotators]
+
+    def until_ready(self) -> None:
+        for service in self.services:
+            until(service.is_ready, bound=60)
+
+    def nobody_died(self) -> bool:
+        return all(service.process.poll() is None for service in self.services)
+
+    def begin(self, address: str, *, api: int = 0) -> httpx.Response:
+        """Ask for a login."""
+        parameters = {
+            "client_id": SITE, "redirect_uri": f"{SITE}/back", "response_type": "id_token", "scope": "openid email",
+            "response_mode": "form_post", "nonce": "n", "login_hint": address,
+        }  # fmt: skip
+        return httpx.get(f"{self.urls[api]}/auth", params=parameters, timeout=30)
+
+    def confirm(self, address: str, *, api: int = 0) -> httpx.Response:
+        """Type the code that was mailed."""
+        mail = self.mailbox.wait_for(address)
+        fields = {"session": mail.session, "code": mail.code, "device_ok": "1"}
+        return httpx.post(f"{self.urls[api]}/confirm", data=fields, timeout=30)
+
+    def log_in(self, address: str) -> None:
+        """A whole login, begun at one auth-api and ended at the other."""
+        begun = self.begin(address)
+        assert begun.status_code == 200, begun.text
+        done = self.confirm(address, api=1)
+        assert done.status_code == 200, done.text
+        assert 'name="id_token"' in done.text
+
+    def kids(self, api: int = 0) -> list[str]:
+        return [key["kid"] for key in httpx.get(f"{self.urls[api]}/keys.json", timeout=5).json()["keys"]]
+
+
+def is_told(answer: httpx.Response) -> bool:
+    """Whether an answer is what an outage is to look like from outside."""
+    return answer.status_code == 503 and "retry-after" in answer.headers and "Traceback" not in answer.text
+
+
+@contextlib.contextmanager
+def broker(folder: Path, *, rotators: int = 2, **settings: object) -> Iterator[Broker]:
+    """Run it while the block runs, on a Valkey of its own that keeps what is written."""
+    mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
+    smtp = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    smtp.start()
+    with RedisServer("valkey9", port=free_port(), config={"appendonly": "yes", "appendfsync": "always"}) as redis:
+        given = {
+            "redis_url": redis.url, "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
+            "from_address": "login@broker.example", "smtp_server": f"127.0.0.1:{smtp.port}", "smtp_security": "off",
+            "limits": "ip:100000/s", "mails_per_address": 1000, "allowed_domains": "example.org", "mail_wait": 1,
+            "log_format": "json", **settings,
+        }  # fmt: skip
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+        environ |= {f"BROKER_{name.upper()}": str(value) for name, value in given.items()}
+        apis = [
+            Service("auth_api", folder / f"auth-api-{port}", environ | {"BROKER_LISTEN_PORT": str(port)})
+            for port in ports
+        ]
+        running = Broker(
+            redis, mailbox, apis,
+            [Service("mailer", folder / f"mailer-{number}", environ) for number in range(2)],
+            [Service("key_rotator", folder / f"key-rotator-{number}", environ) for number in range(rotators)],
+            [f"http://127.0.0.1:{port}" for port in ports], smtp,
+        )  # fmt: skip
+        for service in running.services:
+            service.start()
+        try:
+            running.until_ready()
+            yield running
+        finally:
+            for service in running.services:
+                service.end()
+            smtp.stop()
