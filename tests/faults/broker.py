@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,6 @@ class Broker:
     rotators: list[Service]
     urls: list[str]
     smtp: Controller
-    pids: list[int] = field(default_factory=list)
 
     @property
     def services(self) -> list[Service]:
@@ -120,6 +119,13 @@ class Broker:
         return [key["kid"] for key in httpx.get(f"{self.urls[api]}/keys.json", timeout=5).json()["keys"]]
 
 
+def open_smtp(mailbox: Catcher, port: int) -> Controller:
+    """Start the mail server; one that was stopped is never started again."""
+    smtp = Controller(mailbox, hostname="127.0.0.1", port=port)
+    smtp.start()
+    return smtp
+
+
 def is_told(answer: httpx.Response) -> bool:
     """Whether an answer is what an outage is to look like from outside."""
     return answer.status_code == 503 and "retry-after" in answer.headers and "Traceback" not in answer.text
@@ -129,8 +135,7 @@ def is_told(answer: httpx.Response) -> bool:
 def broker(folder: Path, *, rotators: int = 2, **settings: object) -> Iterator[Broker]:
     """Run it while the block runs, on a Valkey of its own that keeps what is written."""
     mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
-    smtp = Controller(mailbox, hostname="127.0.0.1", port=free_port())
-    smtp.start()
+    smtp = open_smtp(mailbox, free_port())
     with RedisServer("valkey9", port=free_port(), config={"appendonly": "yes", "appendfsync": "always"}) as redis:
         given = {
             "redis_url": redis.url, "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
@@ -158,4 +163,4 @@ def broker(folder: Path, *, rotators: int = 2, **settings: object) -> Iterator[B
         finally:
             for service in running.services:
                 service.end()
-            smtp.stop()
+            running.smtp.stop()
