@@ -144,7 +144,7 @@ def test_mail_asked_for_while_the_mail_server_was_away_comes_when_it_is_back(run
 
 @pytest.mark.fault(
     row="malformed job in the queue",
-    cause="junk, an id without a job, and a job of version 99 are pushed",
+    cause="junk and a job of version 99 are pushed",
     auth_api="-",
     mailer="the malformed are buried as such, the worker goes on",
     key_rotator="-",
@@ -157,7 +157,10 @@ def test_mail_asked_for_while_the_mail_server_was_away_comes_when_it_is_back(run
     key_rotator="-",
 )
 def test_junk_in_the_queue_is_buried_and_what_a_newer_version_wrote_is_left(running: Broker) -> None:
-    for name, text in {"junk": b"\xff\x00", "newer": json.dumps({"version": 99, "v": 99}).encode()}.items():
+    for name, text in {
+        "junk": b"\xff\x00",
+        "newer": json.dumps({"v": 99, "event": "login.requested"}).encode(),
+    }.items():
         running.redis.ask("HSET", "mail:{mail}:jobs", name, text)  # type: ignore[arg-type]
         running.redis.ask("LPUSH", "mail:{mail}:ready", name)
     try:
