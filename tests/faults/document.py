@@ -43,8 +43,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_of_two_sides_of_a_split_the_one_that_revoked_wins_though_the_other_is_newer")),
     "slow SMTP (30 s)": (f"{_MAILER}/test_smtp.py::test_silence_at_any_stage_ends_with_the_bound",),
     "SMTP down for minutes": (),
-    "SMTP closes after DATA without a reply": (),
-    "provider answers 429": (),
+    "SMTP closes after DATA without a reply": (
+        f"{_MAILER}/test_worker.py::test_transient_failure_is_tried_again_with_the_same_message_id",
+    ),
+    "provider answers 429": (f"{_MAILER}/test_mail_apis.py::test_wait_that_a_provider_asks_for_is_read",),
     "10,000 logins in a minute": (
         f"{_HTTP}/test_authorize.py::test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address",
         f"{_HTTP}/test_authorize.py::test_full_queue_answers_503_with_retry_after"),
