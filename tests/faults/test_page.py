@@ -18,3 +18,7 @@ def test_tests_that_the_page_names_are_there() -> None:
         for test in tests:
             path, name = test.split("::")
             assert f"def {name}(" in (ROOT / path).read_text(), test
+
+
+def test_every_row_has_a_test() -> None:
+    assert "*Not shown.*" not in page()
