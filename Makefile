@@ -75,7 +75,7 @@ test: install-dev install-clients  ## Every test that needs no container engine
 WITH_ENGINE = $(if $(ENGINE),eval "$$($(ENGINE) up)" && )
 
 JOBS ?= 100000
-SERVERS ?= valkey9,redis7,redis6,redis7-tls,valkey9-sentinel,valkey9-cluster
+SERVERS ?= valkey9,redis7,redis6,valkey9-socket,redis7-password,redis7-acl,redis7-tls,valkey9-sentinel,redis7-sentinel-tls,valkey9-cluster6,redis7-cluster6-tls
 
 .PHONY: test-redis
 test-redis: install-dev  ## The store's contract suite on every kind of server (SERVERS=kind,kind)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from shared_store.keyspace import kind_of
+
 Value: TypeAlias = str | bytes | int
 Reply: TypeAlias = Any  # what the server answered: bytes, int, None or a list of these
 T_co = TypeVar("T_co", covariant=True)
@@ -36,11 +38,17 @@ class Command:
     words: tuple[Value, ...]
     script: Script | None = None
 
+    def __str__(self) -> str:
+        """Tell what is sent and which kinds of keys it touches, without any value: fit for logs."""
+        name = f"the script {self.script.name}" if self.script else str(self.words[0]).upper()
+        kinds = dict.fromkeys(kind for word in self.words[1:] if (kind := kind_of(word)))
+        return f"{name} on {' '.join(kinds)}" if kinds else name
+
     def with_script_text(self) -> Command:
         """Give the same command carrying the script's text, for a server that has not seen it (NOSCRIPT)."""
         if self.script is None:
             return self
-        return Command(("EVAL", self.script.text, *self.words[2:]))
+        return Command(("EVAL", self.script.text, *self.words[2:]), script=self.script)
 
 
 @dataclass(frozen=True, slots=True)

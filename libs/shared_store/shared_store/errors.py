@@ -18,7 +18,7 @@ redis-py's exceptions end here: `translate` is the one place that reads them.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from redis import exceptions as redis_errors
 
@@ -73,9 +73,15 @@ class KeySetConflict(StoreError):  # noqa: N818
     """The key set changed since it was read; read it again and decide again."""
 
 
+_DENIED = "the Redis ACL denies this user a command, a key or a channel: compare docker/users.acl"
+
 # What tells a failure: a part of its text, since servers before 7 wrap a script's error in a text of their own and tell
 # several errors in text only; or redis-py's type, since it takes the code that it knows off the text. First match wins.
 _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = (
+    ("AuthenticationError", None, StoreRefused,
+     "the Sentinels refuse the password: look at sentinel_username and sentinel_password in redis_url"),
+    ("No master found", None, StoreUnavailable,
+     "the Sentinels name no master: a failover is under way, or redis_url names the wrong master or Sentinels"),
     ("OOM ", redis_errors.OutOfMemoryError, StoreFull,
      "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
     ("READONLY", redis_errors.ReadOnlyError, StoreUnavailable,
@@ -91,9 +97,9 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
     ("max number of clients", redis_errors.MaxConnectionsError, StoreUnavailable,
      "Redis has no connection left: raise its maxclients"),
-    ("NOPERM", redis_errors.NoPermissionError, StoreRefused, "the Redis ACL denies this user a command or a key"),
-    ("ACL failure in script", None, StoreRefused, "the Redis ACL denies this user a command or a key"),
-    ("user executing the script can't", None, StoreRefused, "the Redis ACL denies this user a command or a key"),
+    ("NOPERM", redis_errors.NoPermissionError, StoreRefused, _DENIED),
+    ("ACL failure in script", None, StoreRefused, _DENIED),
+    ("user executing the script can't", None, StoreRefused, _DENIED),
     ("called without any password", None, StoreRefused,
      "Redis has no password but redis_url does: take it out there, or set one in Redis"),
     ("Authentication required", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
@@ -125,7 +131,7 @@ def translate(error: BaseException) -> StoreError:
         text = str(cause)
         for mark, type_, kind, advice in _KNOWN:
             if mark in text or (type_ is not None and isinstance(cause, type_)):
-                return kind(_told(advice, text))
+                return kind(_told(advice, text, getattr(cause, "__notes__", ()) if kind is StoreRefused else ()))
     for general, kind, advice in _GENERAL:
         if isinstance(error, general):
             return kind(_told(advice, str(error)))
@@ -154,7 +160,8 @@ def _certificate_problem(error: BaseException) -> str | None:
     return "certificate verify failed" if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
 
 
-def _told(advice: str, text: str) -> str:
-    if not text:
-        return advice
-    return f"{advice} ({text if len(text) <= 200 else text[:200] + '…'})"
+def _told(advice: str, text: str, notes: Sequence[str] = ()) -> str:
+    """Join what to do about it, what the server said, and (for a refusal) what was sent."""
+    text = text.partition(" : <")[0]  # what follows is redis-py's own view of each Sentinel's connection pool
+    parts = [part if len(part) <= 200 else f"{part[:200]}…" for part in (text, *notes[:1]) if part]
+    return f"{advice} ({'; '.join(parts)})" if parts else advice

@@ -7,7 +7,10 @@ script may touch them together. `docs/redis-keys.md` is made from this file.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from fnmatch import translate
+from string import Formatter
 from typing import Final
 
 
@@ -28,6 +31,11 @@ class KeyPattern:
     def key(self, **parts: str | int) -> str:
         """Spell one key of this kind."""
         return self.pattern.format(**parts)
+
+    @property
+    def glob(self) -> str:
+        """Every key of this kind, as Redis matches it: each part that varies is a star."""
+        return self.key(**{name: "*" for _, name, _, _ in Formatter().parse(self.pattern) if name})
 
 
 LOGIN: Final = KeyPattern(
@@ -205,6 +213,21 @@ def mail_result_channel(instance: str) -> str:
 def rust_key_set(alg: str) -> str:
     """Name the key set of a Rust broker in its own Redis; key-rotator reads it once, to adopt its keys."""
     return f"keys:{alg}"
+
+
+_KINDS: Final = tuple((key.glob, re.compile(translate(key.glob))) for key in KEYS)
+_RUST_BROKERS: Final = re.compile(rb"(session|auth_code|cache|lock|keys):[^{].*|rate-limit:.*|https?://.*", re.DOTALL)
+
+
+def kind_of(word: str | bytes | int) -> str | None:
+    """Give the pattern of one of this project's keys, `login:{*}` for one; None for anything else."""
+    text = word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
+    return next((glob for glob, expression in _KINDS if expression.match(text)), None)
+
+
+def is_rust_brokers(key: bytes) -> bool:
+    """Tell whether a key is one that a Rust broker writes."""
+    return _RUST_BROKERS.fullmatch(key) is not None
 
 
 def digest(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""redis-py's connections, sending without `asyncio.wait_for`.
+"""redis-py's connections, sending without `asyncio.wait_for`, and with certificates that may change.
 
 On Python 3.11 `wait_for` swallows a cancellation that comes in the moment in which what it waits for ends: a task that
 is told to stop would go on for ever. It also makes a task for every command that is sent.
@@ -7,12 +7,16 @@ is told to stop would go on for ever. It also makes a task for every command tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from redis import asyncio as redis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+
+from shared_store.tls import TlsFiles, context_for
 
 
 class _Sending(AbstractConnection):
@@ -39,11 +43,21 @@ class _Sending(AbstractConnection):
             raise
 
 
+class _ReadingCertificates(redis.SSLConnection):
+    """Takes certificate and key as their files are when it connects; redis-py reads them once a connection object."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        told = self.ssl_context
+        files = TlsFiles(told.ca_certs, told.certfile, told.keyfile, told.min_version or ssl.TLSVersion.TLSv1_2)
+        told.context = context_for(files)
+        return super()._connection_arguments()
+
+
 class PlainConnection(_Sending, redis.Connection):
     """TCP."""
 
 
-class TlsConnection(_Sending, redis.SSLConnection):
+class TlsConnection(_Sending, _ReadingCertificates):
     """TCP with TLS."""
 
 
@@ -55,5 +69,5 @@ class SentinelConnection(_Sending, SentinelManagedConnection):
     """TCP to the master that the sentinels name."""
 
 
-class SentinelTlsConnection(_Sending, SentinelManagedSSLConnection):
+class SentinelTlsConnection(_Sending, SentinelManagedSSLConnection, _ReadingCertificates):
     """TCP with TLS to the master that the sentinels name."""

@@ -15,7 +15,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 
 from shared_store.commands import Call, Command, Reply, Value, command
-from shared_store.connection import RETRIES, Client, ConnectionOptions, StoreUrl, close_client, open_client
+from shared_store.connection import RETRIES, Client, ConnectionOptions, close_client, open_client
 from shared_store.errors import (
     CorruptRecord,
     NotReplicated,
@@ -26,6 +26,7 @@ from shared_store.errors import (
     translate,
 )
 from shared_store.outage import Outage
+from shared_store.store_url import StoreUrl
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -116,7 +117,11 @@ class Store:
         async with self._bounded(taker, block + 2 + self.options.timeout + GRACE):
             if isinstance(taker, RedisCluster):
                 await taker.initialize()
-            return await taker.execute_command(*words)
+            try:
+                return await taker.execute_command(*words)
+            except redis_errors.ResponseError as error:
+                error.add_note(f"sent was {Command(words)}")
+                raise
 
     async def ping(self) -> None:
         """Learn whether Redis answers, by one command that touches no key.
@@ -182,8 +187,9 @@ class Store:
             again = await self._exchange([commands[i].with_script_text() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception):
+                reply.add_note(f"sent was {command}")
                 raise reply
         return replies
 
@@ -197,7 +203,7 @@ class Store:
         if len(commands) == 1:
             try:
                 return [await client.execute_command(*commands[0].words)]
-            except redis_errors.NoScriptError as error:
+            except redis_errors.ResponseError as error:
                 return [error]
         pipeline = client.pipeline(transaction=False)
         for one in commands:

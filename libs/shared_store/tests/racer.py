@@ -29,8 +29,9 @@ async def attempt(store: Store, what: str, subject: str) -> bool:
     return not count.exceeded
 
 
-async def main(url: str, ca_file: str, tasks: str, *subjects: str) -> None:
-    options = ConnectionOptions(ca_file=Path(ca_file) if ca_file else None, timeout=30)
+async def main(url: str, ca_file: str, client_cert: str, client_key: str, tasks: str, *subjects: str) -> None:
+    ca, cert, key = (Path(name) if name else None for name in (ca_file, client_cert, client_key))
+    options = ConnectionOptions(ca_file=ca, client_cert=cert, client_key=key, timeout=30)
     async with Store(url, options) as store:
         await store.ping()
         print("ready", flush=True)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_store.connection import ConnectionOptions, StoreUrl, StoreUrlError
+from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreRefused, StoreUnavailable
 from shared_store.store import Store
+from shared_store.store_url import StoreUrl, StoreUrlError
 from shared_store.testing.deployments import tls_server
 from shared_store.testing.servers import RedisServer, free_port
 

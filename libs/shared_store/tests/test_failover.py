@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from shared_store import rate_limits
 from shared_store.commands import Call, command
-from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreUnavailable
 from shared_store.mail_queue import MailQueue
 from shared_store.notices import Notices
@@ -57,7 +57,7 @@ async def until_it_works(store: Store) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(where: Deployment) -> AsyncIterator[Store]:
-    async with Store(where.url, ConnectionOptions(timeout=1)) as store:
+    async with Store(where.url, replace(where.options, timeout=1)) as store:
         await store.run(rate_limits.hit(COUNTERS))
         yield store
 
@@ -130,7 +130,7 @@ async def test_lost_replica_is_nothing_to_be_told(six_nodes: Deployment) -> None
 
 
 async def test_stopped_node_delays_the_others_calls_by_nothing_and_mixes_up_no_replies(six_nodes: Deployment) -> None:
-    async with Store(six_nodes.url, ConnectionOptions(timeout=0.3)) as store:
+    async with Store(six_nodes.url, replace(six_nodes.options, timeout=0.3)) as store:
         keys = [f"{{{number}}}" for number in range(30)]
         for key in keys:
             await store.run(Call((command("SET", key, key),), list))

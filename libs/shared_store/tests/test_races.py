@@ -16,7 +16,8 @@ PROCESSES, TASKS = 4, 75
 
 def race(where: Deployment, *subjects: str) -> list[int]:
     """Let all tasks of all processes try the same at once, subject by subject; tells how many succeeded in each."""
-    words = [sys.executable, str(Path(__file__).with_name("racer.py")), where.url, str(where.options.ca_file or "")]
+    files = (where.options.ca_file, where.options.client_cert, where.options.client_key)
+    words = [sys.executable, str(Path(__file__).with_name("racer.py")), where.url, *(str(file or "") for file in files)]
     pipe = subprocess.PIPE
     racers = [
         subprocess.Popen([*words, str(TASKS), *subjects], stdin=pipe, stdout=pipe, text=True) for _ in range(PROCESSES)

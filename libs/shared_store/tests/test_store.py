@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -153,7 +154,7 @@ async def test_word_that_cannot_be_sent_is_told_as_an_error_of_the_store(store: 
 
 
 async def test_more_callers_than_connections_wait_their_turn(any_server: Deployment) -> None:
-    options = ConnectionOptions(max_connections=3, ca_file=any_server.options.ca_file, timeout=30)
+    options = replace(any_server.options, max_connections=3, timeout=30)
     async with Store(any_server.url, options) as store:
         keys = [f"{{{number}}}" for number in range(300)]
         await asyncio.gather(*(store.run(put(key, key)) for key in keys))
@@ -187,7 +188,7 @@ async def test_closed_store_leaves_no_connection(any_server: Deployment) -> None
         clients = [line for server in any_server.servers for line in server.ask("CLIENT LIST")]
         return sum(client["name"] == "to-be-closed" for client in clients)
 
-    options = ConnectionOptions(client_name="to-be-closed", ca_file=any_server.options.ca_file)
+    options = replace(any_server.options, client_name="to-be-closed")
     async with Store(any_server.url, options) as store:
         await asyncio.gather(*(store.run(rate_limits.hit(COUNTERS)) for _ in range(20)))
         await store.take("BLMOVE", "{x}a", "{x}b", "RIGHT", "LEFT", "0.05", block=0.05)

@@ -4,14 +4,13 @@ import argparse
 
 from auth_api.errors import CorruptRecordError
 from auth_api.oidc.authorization_request import AuthorizationRequest
-from auth_api.parts import connection_options
+from auth_api.parts import open_store
 from auth_api.settings import Settings
 from service_kit.cli import Cli
 from service_kit.logs import short_id
 from service_kit.settings import Loaded
 from shared_store import logins
 from shared_store.logins import LoginState
-from shared_store.store import Store
 
 
 def add_commands(cli: Cli[Settings]) -> None:
@@ -23,7 +22,7 @@ def add_commands(cli: Cli[Settings]) -> None:
 async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what is known of a login: no code, no token, of the address only its domain."""
     settings = loaded.settings
-    async with Store(settings.redis_url.get_secret_value(), connection_options(settings)) as store:
+    async with open_store(settings) as store:
         state = await logins.find(store, lambda session: arguments.id in (session, short_id(session)))
     if state is None:
         print(f"no login {short_id(arguments.id) if len(arguments.id) > 10 else arguments.id} is in flight")

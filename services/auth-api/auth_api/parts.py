@@ -25,6 +25,7 @@ from auth_api.routes.requests import LoginCookie
 from auth_api.settings import SERVICE, Settings
 from service_kit.settings import Link
 from shared_store.connection import ConnectionOptions
+from shared_store.store import Store
 from shared_store.suppressions import Suppressions
 
 log = structlog.get_logger(__name__)
@@ -32,18 +33,9 @@ log = structlog.get_logger(__name__)
 DOCUMENTATION = "https://portier.github.io"
 
 
-def connection_options(settings: Settings) -> ConnectionOptions:
-    """Say how to connect to Redis."""
-    return ConnectionOptions(
-        timeout=settings.redis_timeout,
-        max_connections=settings.redis_max_connections,
-        wait_replicas=settings.redis_wait_replicas,
-        wait_timeout=settings.redis_wait_timeout,
-        ca_file=settings.redis_ca_file,
-        client_cert=settings.redis_client_cert,
-        client_key=settings.redis_client_key,
-        client_name=SERVICE,
-    )
+def open_store(settings: Settings) -> Store:
+    """Make the store; it connects when it is first used."""
+    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def login_cookie(settings: Settings, *, https: bool) -> LoginCookie | None:

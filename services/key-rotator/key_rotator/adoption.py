@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from key_rotator.errors import AdoptionError
 from key_rotator.policy import Policy, Situation, installed
-from shared_store.connection import ConnectionOptions, StoreUrlError
+from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
 from shared_store.key_sets import KeySet, PublishedKey
 from shared_store.rust_broker import RustKey, RustKeySet, load_rust_key_set
 from shared_store.signing_keys import SigningAlg, SigningKey
 from shared_store.store import Store
+from shared_store.store_url import StoreUrlError
 
 
 async def read_rust_broker(

@@ -23,10 +23,10 @@ from key_rotator.revoking import revoke_keys
 from key_rotator.settings import Settings
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
-from shared_store.connection import StoreUrlError
 from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
+from shared_store.store_url import StoreUrlError
 
 Body = Callable[[Settings, KeyKeeper, argparse.Namespace], Awaitable[int]]
 

@@ -55,8 +55,8 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
 
 
 def open_store(settings: Settings) -> Store:
-    """Open the store that the settings name."""
-    return Store(settings.redis_url.get_secret_value(), connection_options(settings))
+    """Make the store that the settings name; it connects when it is first used."""
+    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def open_keeper(settings: Settings, store: Store, notices: Notices, *, actor: str) -> KeyKeeper:
@@ -68,18 +68,4 @@ def open_keeper(settings: Settings, store: Store, notices: Notices, *, actor: st
         maker=KeyMaker(rsa_bits=settings.rsa_modulus_bits, rsa_command=settings.generate_rsa_command),
         policy=settings.policy,
         actor=actor,
-    )
-
-
-def connection_options(settings: Settings) -> ConnectionOptions:
-    """Say how to connect to Redis."""
-    return ConnectionOptions(
-        timeout=settings.redis_timeout,
-        max_connections=settings.redis_max_connections,
-        wait_replicas=settings.redis_wait_replicas,
-        wait_timeout=settings.redis_wait_timeout,
-        ca_file=settings.redis_ca_file,
-        client_cert=settings.redis_client_cert,
-        client_key=settings.redis_client_key,
-        client_name=SERVICE,
     )

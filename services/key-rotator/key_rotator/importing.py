@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from key_rotator.adoption import adopted, missing_keys, read_rust_broker
-from key_rotator.composition import connection_options
 from key_rotator.errors import KeyFileError, RevocationError
 from key_rotator.keeper import KeyKeeper
 from key_rotator.key_files import Block, read_key_file
 from key_rotator.listing import note, rows, table
 from key_rotator.policy import Situation, new_key_set
-from key_rotator.settings import Settings
+from key_rotator.settings import SERVICE, Settings
+from shared_store.connection import ConnectionOptions
 from shared_store.errors import CorruptRecord
 from shared_store.key_sets import KeySet
 from shared_store.sealing import SealError
@@ -99,7 +99,9 @@ async def _from_file(
 
 
 async def _from_redis(settings: Settings, keeper: KeyKeeper, arguments: argparse.Namespace) -> list[Import]:
-    sets = await read_rust_broker(arguments.from_redis, connection_options(settings), settings.signing_algs)
+    # Our own password, which may lie in a file, is not theirs.
+    options = replace(ConnectionOptions.of(settings, client_name=SERVICE), url_file=None)
+    sets = await read_rust_broker(arguments.from_redis, options, settings.signing_algs)
     imports = []
     for alg, rust in sets.items():
         situation, expected_version = await _look_at_what_goes(keeper, alg, force=arguments.force)

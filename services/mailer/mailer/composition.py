@@ -99,17 +99,7 @@ def open_queues(settings: Settings) -> dict[str, MailQueue]:
 
 def open_store(settings: Settings) -> Store:
     """Make the store; it connects when it is first used."""
-    options = ConnectionOptions(
-        timeout=settings.redis_timeout,
-        max_connections=settings.redis_max_connections,
-        wait_replicas=settings.redis_wait_replicas,
-        wait_timeout=settings.redis_wait_timeout,
-        ca_file=settings.redis_ca_file,
-        client_cert=settings.redis_client_cert,
-        client_key=settings.redis_client_key,
-        client_name=SERVICE,
-    )
-    return Store(settings.redis_url.get_secret_value(), options)
+    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def open_renderer(settings: Settings) -> Renderer:

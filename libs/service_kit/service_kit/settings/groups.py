@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from service_kit.settings import types as t
 from service_kit.settings.links import DomainOverrides
@@ -37,6 +37,15 @@ class SettingsGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
     readers: ClassVar[tuple[str, ...]] = ()
+    _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+
+    def remember_files(self, files: Mapping[str, Path]) -> None:
+        """Note which settings came from a BROKER_*_FILE, for those that may change while the service runs."""
+        self._files = files
+
+    def file_of(self, setting: str) -> Path | None:
+        """The file that a setting's value was read from; None where it came from elsewhere."""
+        return self._files.get(setting)
 
     @classmethod
     def disagreements(cls, given: Given) -> Findings:  # noqa: ARG003 - the end of the chain of super() calls
@@ -82,6 +91,7 @@ class CommonSettings(SettingsGroup):
     redis_ca_file: t.ExistingFile | None = Field(None, description="CA certificates that Redis' TLS is checked against")
     redis_client_cert: t.ExistingFile | None = Field(None, description="TLS certificate to show to Redis")
     redis_client_key: t.ExistingFile | None = Field(None, description="Private key of redis_client_cert")
+    redis_tls_min: t.TlsVersion = Field("1.2", description="Lowest version of TLS to speak with Redis, 1.2 or 1.3")
     internal_ip: t.IpLiteral = Field("127.0.0.1", description="Address of /healthz, /readyz and /metrics")
     internal_port: t.PortOrOff = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = none")
     log_level: t.LogLevel = Field("info", description="Least severity that is logged")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from service_kit.settings.catalogue import INTERNAL_PORTS, catalogue
 from service_kit.settings.environment import read_platform, read_variables
-from service_kit.settings.given import Findings, Given
+from service_kit.settings.given import Findings, Given, Kind
 from service_kit.settings.groups import SettingsGroup
 from service_kit.settings.toml_file import read_file
 
@@ -73,6 +73,9 @@ def load(
     values = _resolve({name: given[name] for name in given if name in mine}, findings)
     sources = dict.fromkeys(mine, DEFAULT) | {name: value.source for name, value in given.items()}
     settings = _validate(settings_class, values, sources, findings)
+    settings.remember_files(
+        {name: Path(str(given[name].value)) for name in given if name in mine and given[name].kind is Kind.FILE}
+    )
     for name, message in settings.unusable():
         findings.problem(name, sources[name], message)
     for name, message in settings.cautions():

