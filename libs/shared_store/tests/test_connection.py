@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,3 +191,25 @@ async def test_tls_where_the_server_has_none_and_the_other_way_round_are_told() 
             async with Store(url, ConnectionOptions(timeout=0.5)) as store:
                 with pytest.raises((StoreRefused, StoreUnavailable)):
                     await store.ping()
+
+
+@pytest.mark.setting("redis_tls_min")
+async def test_server_that_speaks_only_older_versions_of_tls_is_refused_and_told() -> None:
+    server = tls_server("redis7")
+    server._config["tls-protocols"] = '"TLSv1.2"'
+    with server:
+        async with Store(server.url, server.options) as store:
+            await store.ping()
+        async with Store(server.url, replace(server.options, tls_min="1.3")) as store:
+            with pytest.raises(StoreRefused, match="TLS to Redis failed"):
+                await store.ping()
+
+
+def test_addresses_that_a_cluster_tells_are_reached_where_remap_says() -> None:
+    url = StoreUrl.parse("redis+cluster://h?remap=10.0.0.1:6379/nat.example:7001&remap=inner/127.0.0.1")
+    assert url.reached_at(("10.0.0.1", 6379)) == ("nat.example", 7001)
+    assert url.reached_at(("10.0.0.1", 6380)) == ("10.0.0.1", 6380)
+    assert url.reached_at(("inner", 7000)) == ("127.0.0.1", 7000)
+    for wrong in ("x", "a/b/c", "a:0/b", "/b", "a/"):
+        with pytest.raises(StoreUrlError, match="remap"):
+            StoreUrl.parse(f"redis+cluster://h?remap={wrong}")
