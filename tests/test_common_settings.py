@@ -17,7 +17,7 @@ import pytest
 
 from auth_api import parts
 from auth_api.settings import Settings as ApiSettings
-from key_rotator.composition import connection_options
+from key_rotator.composition import open_store as open_rotators_store
 from key_rotator.settings import Settings as RotatorSettings
 from mailer.composition import open_store
 from mailer.settings import Settings as MailerSettings
@@ -105,12 +105,12 @@ def test_store_is_reached_with_its_certificates_and_the_internal_port_is_where_i
 
 
 OPTIONS: dict[str, Callable[[Mapping[str, str]], ConnectionOptions]] = {
-    "auth-api": lambda environ: parts.connection_options(
-        load(ApiSettings, service="auth-api", environ=environ).settings
+    "auth-api": lambda environ: (
+        parts.open_store(load(ApiSettings, service="auth-api", environ=environ).settings).options
     ),
     "mailer": lambda environ: open_store(load(MailerSettings, service="mailer", environ=environ).settings).options,
-    "key-rotator": lambda environ: connection_options(
-        load(RotatorSettings, service="key-rotator", environ=environ).settings
+    "key-rotator": lambda environ: (
+        open_rotators_store(load(RotatorSettings, service="key-rotator", environ=environ).settings).options
     ),
 }
 

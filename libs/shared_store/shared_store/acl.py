@@ -64,22 +64,22 @@ AUTH_API: Final = Access(
         "allow_resend", "check_code", "consume_login", "enqueue_mail", "hit_limit", "load_key_set", "lock",
         "mail_logins", "read_fetch", "refund_limit", "save_auth_code", "save_login", "take_auth_code", "write_fetch",
     ),
-    sends=("del", "get", "hmget", "pttl", "scan", "subscribe"),
+    sends=("del", "exists", "get", "hmget", "pttl", "scan", "set", "subscribe", "wait"),
     channels=(KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL, mail_result_channel("*")),
 )  # fmt: skip
 MAILER: Final = Access(
     service="mailer",
     scripts=(
-        "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "lock", "mail_logins",
+        "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "gone_workers", "lock", "mail_logins",
         "promote_mail", "reap_mail", "renew_lease", "revive_mail",
     ),
-    sends=("blmove", "del", "hget", "llen", "lrange", "zcard", "zrange"),
+    sends=("blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "set", "wait", "zcard", "zrange"),
     channels=(UNLOCKED_CHANNEL, mail_result_channel("*")),
 )  # fmt: skip
 KEY_ROTATOR: Final = Access(
     service="key-rotator",
     scripts=("load_key_set", "lock", "log_key_event", "swap_key_set"),
-    sends=("lrange", "subscribe"),
+    sends=("lrange", "subscribe", "wait"),
     channels=(KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL),
 )
 SERVICES: Final = {access.service: access for access in (AUTH_API, MAILER, KEY_ROTATOR)}

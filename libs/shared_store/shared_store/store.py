@@ -187,9 +187,9 @@ class Store:
             again = await self._exchange([commands[i].with_script_text() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        for command, reply in zip(commands, replies, strict=True):
+        for sent, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception):
-                reply.add_note(f"sent was {command}")
+                reply.add_note(f"sent was {sent}")
                 raise reply
         return replies
 
