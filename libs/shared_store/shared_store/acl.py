@@ -70,8 +70,8 @@ AUTH_API: Final = Access(
 MAILER: Final = Access(
     service="mailer",
     scripts=(
-        "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "gone_workers", "lock", "mail_logins",
-        "promote_mail", "reap_mail", "renew_lease", "revive_mail",
+        "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "gone_workers", "lock",
+        "mail_logins", "promote_mail", "reap_mail", "renew_lease", "revive_mail",
     ),
     sends=("blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "set", "wait", "zcard", "zrange"),
     channels=(UNLOCKED_CHANNEL, mail_result_channel("*")),
