@@ -141,10 +141,13 @@ docs: install-dev  ## Write the tables of settings and Redis keys, and Redis' us
 	$(BIN)/python -m shared_store.document_acl
 
 .PHONY: messages
-messages: install-dev  ## Bring auth-api's catalogues up to the sentences in its templates; then translate what is empty
-	@pot=$$(mktemp) && trap 'rm -f "$$pot"' EXIT && cd services/auth-api && \
-	  ../../$(BIN)/pybabel -q extract -F babel.cfg --no-location --omit-header -w 100 -o "$$pot" auth_api && \
-	  ../../$(BIN)/pybabel -q update -N --ignore-obsolete --ignore-pot-creation-date -w 100 -i "$$pot" -d auth_api/locales
+messages: install-dev  ## Bring the catalogues of pages and mails up to their templates; then translate what is empty
+	@set -e; pot=$$(mktemp); trap 'rm -f "$$pot"' EXIT; for package in auth-api/auth_api mailer/mailer; do \
+	  cd $(CURDIR)/services/$${package%/*}; \
+	  $(CURDIR)/$(BIN)/pybabel -q extract -F babel.cfg --no-location --omit-header -w 100 -o "$$pot" $${package#*/}; \
+	  $(CURDIR)/$(BIN)/pybabel -q update -N --ignore-obsolete --ignore-pot-creation-date -w 100 -i "$$pot" \
+	    -d $${package#*/}/locales; \
+	done
 
 # --- lock files ------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,25 @@ SAMPLES: dict[str, Sample] = {
         guesses_left=3,
         notice=Notice.RESENT,
     ),
+    "confirm_last_guess": lambda pages, locale: pages.confirm(
+        locale=locale,
+        site=SITE,
+        address="ada@example.com",
+        session=SESSION,
+        other_address=REQUEST,
+        can_cancel=True,
+        guesses_left=1,
+    ),
+    "confirm_resent": lambda pages, locale: pages.confirm(
+        locale=locale,
+        site=SITE,
+        address="ada@example.com",
+        session=SESSION,
+        resend_in=1,
+        other_address=REQUEST,
+        can_cancel=True,
+        notice=Notice.RESENT,
+    ),
     "same_browser": lambda pages, locale: pages.same_browser(locale=locale, site=SITE, session=SESSION, code=CODE),
     "other_device": lambda pages, locale: pages.other_device(locale=locale, site=SITE, session=SESSION, code=CODE),
     "form_post": lambda pages, locale: pages.form_post(
@@ -56,6 +75,9 @@ SAMPLES: dict[str, Sample] = {
         fields={"state": "s", "code": "c"},
     ),
     "callback": lambda pages, locale: pages.callback(locale=locale, fields={"state": SESSION}),
+    "provider_login": lambda pages, locale: pages.provider_login(
+        locale=locale, site=SITE, address="ada@example.com", fields={"state": SESSION, "id_token": "a.b.c"}
+    ),
     "cancelled": lambda pages, locale: pages.cancelled(locale=locale, site=SITE, try_again="https://göteborg.example/"),
     "came_back": lambda pages, locale: pages.came_back(
         locale=locale, address=LONG_ADDRESS, other_address=REQUEST, site_link="https://göteborg.example/"
@@ -113,6 +135,11 @@ def html(pages: Pages, locale: Locale, sample: str) -> str:
 @pytest.fixture
 def every_page(pages: Pages, locale: Locale) -> dict[str, str]:
     return {name: sample(pages, locale) for name, sample in SAMPLES.items()}
+
+
+@pytest.fixture
+def english_pages(pages: Pages) -> dict[str, str]:
+    return {name: sample(pages, Locale.EN) for name, sample in SAMPLES.items()}
 
 
 @dataclass

@@ -67,6 +67,11 @@ class Document(HTMLParser):
         return [(tag, tuple(sorted(attributes))) for tag, attributes in self.elements]
 
 
+def scripts(document: Document) -> set[str]:
+    """The names of a page's scripts."""
+    return {(script["src"] or "").rpartition("/")[2].partition(".")[2] for script in document.all("script")}
+
+
 def test_page_is_a_whole_document_in_its_language(html: str, locale: Locale) -> None:
     document = Document(html)
     assert html.startswith("<!doctype html>\n")
@@ -124,7 +129,7 @@ def test_address_form_repeats_the_request_but_for_what_begins_with_an_underscore
     parameters = {"client_id": "c", "state": "", "_login_hint": "ada@b.example", "_x": "y", "login_hint": ""}
     document = Document(pages.login_hint(locale=Locale.EN, site="https://a.example", parameters=parameters))
     assert document.forms() == {"/auth": {"client_id": "c", "state": "", "login_hint": "ada@b.example"}}
-    assert document.head() == "https://a.example asks for your email address."
+    assert document.text("p", **{"class": "site"}) == "Log in to https://a.example"
 
 
 def test_code_form_shows_address_and_site_and_posts_what_confirm_expects(pages: Pages) -> None:
@@ -132,7 +137,8 @@ def test_code_form_shows_address_and_site_and_posts_what_confirm_expects(pages: 
     document = Document(html)
     assert document.forms() == {"/confirm": {"session": "s1", "device_ok": "1", "code": None}}
     assert "Ada@B.example" in document.head()
-    assert "https://göteborg.example" in document.head()
+    assert document.text("p", **{"class": "site"}) == "Log in to https://göteborg.example"
+    assert document.text("title") == "Portier – Confirm your address"
     [field] = [field for field in document.all("input") if field["name"] == "code"]
     assert field["autocomplete"] == "one-time-code"
     assert field["inputmode"] == "text"
@@ -168,13 +174,32 @@ def test_wrong_code_is_an_alert_that_describes_the_field(pages: Pages, left: int
     [field] = [field for field in document.all("input") if field["name"] == "code"]
     assert field["aria-invalid"] == "true"
     assert field["aria-describedby"] == "error head"
-    assert document.text("p", id="error", role="alert") == f"This code is not right. {sentence}"
+    told = document.text("p", id="error", role="alert")
+    assert told == f"This code is not right. Please compare it with the one in the email. {sentence}"
+    assert document.text("title") == "Portier – Wrong code"
 
 
 @pytest.mark.parametrize("notice", list(Notice))
 def test_news_about_the_mail_is_announced(pages: Pages, notice: Notice) -> None:
     html = pages.confirm(locale=Locale.EN, site="https://a.example", address="a@b.example", session="s", notice=notice)
-    assert Document(html).text("p", role="status")
+    document = Document(html)
+    assert document.text("p", role="status", id="notice")
+    [field] = [field for field in document.all("input") if field["name"] == "code"]
+    assert field["aria-describedby"] == "notice head"  # the field has the focus, so this is read out
+
+
+def test_title_says_that_the_mail_has_been_sent_again(pages: Pages) -> None:
+    html = pages.confirm(
+        locale=Locale.EN, site="https://a.example", address="a@b.example", session="s", notice=Notice.RESENT
+    )
+    assert Document(html).text("title") == "Portier – Email sent again"
+
+
+@pytest.mark.parametrize("kind", list(ErrorKind))
+def test_focus_is_on_what_went_wrong(pages: Pages, kind: ErrorKind) -> None:
+    [heading] = Document(pages.error(locale=Locale.EN, kind=kind)).all("h1")
+    assert "autofocus" in heading
+    assert heading["tabindex"] == "-1"
 
 
 def test_link_in_the_same_browser_posts_itself(pages: Pages) -> None:
@@ -183,7 +208,7 @@ def test_link_in_the_same_browser_posts_itself(pages: Pages) -> None:
     )
     assert document.forms() == {"/confirm": {"session": "s1", "code": "abcdefghijkm", "device_ok": "1"}}
     assert "data-submit" in document.all("form")[0]
-    assert len(document.all("script")) == 1
+    assert scripts(document) == {"once.js", "submit.js"}
 
 
 def test_link_in_another_browser_shows_the_code_and_never_posts_itself(pages: Pages) -> None:
@@ -193,7 +218,7 @@ def test_link_in_another_browser_shows_the_code_and_never_posts_itself(pages: Pa
     assert document.head() == "Finish logging in to https://a.example"
     assert document.text("p", translate="no") == "abcdef ghijkm"
     assert document.forms() == {"/confirm": {"session": "s1", "code": "abcdefghijkm", "device_ok": "1"}}
-    assert not document.all("script")
+    assert scripts(document) == {"once.js"}
 
 
 def test_form_post_carries_all_fields_to_the_redirect_uri(pages: Pages) -> None:
@@ -236,7 +261,7 @@ def test_unavailable_page_comes_back_by_itself_only_when_told_where(pages: Pages
     assert told.text("a") == "Try again"
     untold = Document(pages.error(locale=Locale.EN, kind=ErrorKind.UNAVAILABLE))
     assert not [meta for meta in untold.all("meta") if "http-equiv" in meta]
-    assert not untold.all("script")
+    assert scripts(untold) == {"once.js"}
 
 
 @pytest.mark.parametrize(
@@ -272,6 +297,7 @@ def hostile_page(pages: Pages, locale: Locale, text: str) -> list[str]:
         pages.other_device(locale=locale, site=text, session=text, code=text),
         pages.form_post(locale=locale, site=text, redirect_uri=url, fields=common),
         pages.callback(locale=locale, fields=common),
+        pages.provider_login(locale=locale, site=text, address=text, fields=common),
         pages.cancelled(locale=locale, site=text, try_again=url),
         pages.came_back(locale=locale, address=text, other_address=common, site_link=url),
         *(

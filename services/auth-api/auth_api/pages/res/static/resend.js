@@ -1,5 +1,6 @@
-// Counts down on the button that sends the mail again, and frees it in the end.
+// Counts down on the button that sends the mail again, frees it in the end, and says so.
 const button = document.getElementById("resend");
+const told = document.getElementById("wait");
 const label = button.textContent;
 const end = Date.now() + button.dataset.wait * 1000;
 
@@ -8,7 +9,8 @@ function tick() {
   button.disabled = left > 0;
   button.textContent = left > 0 ? button.dataset.label.replace("#", left) : label;
   if (left > 0) setTimeout(tick, 250);
+  else told.textContent = told.dataset.over;
 }
 
-document.getElementById("wait").hidden = true;
+told.textContent = "";
 tick();
