@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import structlog
@@ -26,6 +27,8 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
         build(settings) as service,
         InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop),
     ):
+        gc.collect()
+        gc.freeze()  # what is there now stays: no need to look at it again and again
         log.info("mailer_started", transports=settings.transports, concurrency=settings.mail_concurrency)
         systemd.notify("READY=1")
         await service.run(stop)

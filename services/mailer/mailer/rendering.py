@@ -40,6 +40,8 @@ class _Language:
         environment.install_gettext_callables(  # type: ignore[attr-defined]  # the i18n extension adds it
             catalogue.gettext, catalogue.ngettext, newstyle=True
         )
+        # The extension's own `_` looks `gettext` up and calls it, a twentieth of what a mail costs.
+        environment.globals["_"] = environment.globals["gettext"]
         self.text = _template(environment, "login_mail.txt")
         self.html = _template(environment, "login_mail.html")
 
