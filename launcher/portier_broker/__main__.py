@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from portier_broker.command_line import Options, parse
-from portier_broker.commands import change_or_export_keys, check
+from portier_broker.commands import call_with_store, check
 from portier_broker.errors import LauncherError
 from portier_broker.launch import DRAIN, launch
 from portier_broker.services import BAD_CONFIGURATION, COMMANDS, Commands
@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None, *, commands: Commands = COMMANDS) ->
         configure_logging(service=LAUNCHER, level=loaded.settings.log_level, format=loaded.settings.log_format)
         if options.check:
             return asyncio.run(check(options, loaded, commands=commands))
-        if options.is_about_keys:
-            return asyncio.run(change_or_export_keys(options, loaded, commands=commands))
+        if options.doctor or options.is_about_keys:
+            return asyncio.run(call_with_store(options, loaded, commands=commands))
     except ConfigurationError as error:
         _complain(error)
         return BAD_CONFIGURATION

@@ -1,4 +1,4 @@
-"""The command line: `portier-broker [CONFIG]` as the old broker had it, and `portier-broker demo`."""
+"""The command line: `portier-broker [CONFIG]` as the old broker had it, `portier-broker demo` and others."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for: at most one of `check`, the three about keys, and `demo`; none means run."""
+    """What was asked for: at most one of `check`, the three about keys, `doctor` and `demo`; none means run."""
 
     config: str | None = None
     ready_file: Path | None = None
@@ -30,6 +30,8 @@ class Options:
     export_keys: str | None = None
     force: bool = False
     migrate_from: str | None = None
+    doctor: bool = False
+    json: bool = False
     demo: Demo | None = None
 
     @property
@@ -40,7 +42,7 @@ class Options:
 
 def parse(argv: Sequence[str]) -> Options:
     """Read the arguments; ends the process for --help, --version and mistakes, as argparse does."""
-    commands = {"demo": _parse_demo, "migrate": _parse_migrate}
+    commands = {"demo": _parse_demo, "doctor": _parse_doctor, "migrate": _parse_migrate}
     if argv and argv[0] in commands:
         return commands[argv[0]](argv[1:])
     return _parse_main(argv)
@@ -51,7 +53,7 @@ def _parse_main(argv: Sequence[str]) -> Options:
         prog="portier-broker",
         description="Run the broker: auth-api, mailer, key-rotator, and an embedded Valkey where no Redis is named.",
         epilog="`portier-broker demo` adds a development inbox and a demo site; `portier-broker migrate` takes over "
-        "the signing keys of a Rust Portier Broker. Each has a --help of its own.",
+        "the signing keys of a Rust Portier Broker; `portier-broker doctor` examines Redis. Each has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"Portier Broker {version('portier-broker')}")
     _add_common(parser)
@@ -110,6 +112,17 @@ def _parse_migrate(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be taken over and write nothing")
     return Options(**vars(parser.parse_args(argv)))
+
+
+def _parse_doctor(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="portier-broker doctor",
+        description="Examine the Redis that the broker uses: what is wrong, why it matters, and what mends it. Ends "
+        "with 0 where all is fine, 1 for warnings, 2 for errors. See docs/redis.md.",
+    )
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with this broker's settings")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return Options(doctor=True, **vars(parser.parse_args(argv)))
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from portier_broker.services import COMMANDS, Commands, Environment, with_settin
 from portier_broker.settings import LauncherSettings
 from portier_broker.store import environment_for_check, environment_with_store, store_in_use
 from portier_broker.supervisor import Supervisor
-from service_kit.settings import KEY_ROTATOR, Loaded, describe
+from service_kit.settings import AUTH_API, KEY_ROTATOR, Loaded, describe
 
 
 async def check(options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS) -> int:
@@ -24,12 +24,13 @@ async def check(options: Options, loaded: Loaded[LauncherSettings], *, commands:
     return worst
 
 
-async def change_or_export_keys(
-    options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS
-) -> int:
-    """Call the key-rotator's command against the store that the broker would use; its exit code."""
+async def call_with_store(options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS) -> int:
+    """Call the key-rotator's command, or the doctor, against the store that the broker would use; its exit code."""
     config = () if options.config is None else ("--config", options.config)
-    command = (*commands[KEY_ROTATOR], *_keys_arguments(options), *config)
+    if options.doctor:
+        command = (*commands[AUTH_API], "doctor", "--all", *(["--json"] * options.json), *config)
+    else:
+        command = (*commands[KEY_ROTATOR], *_keys_arguments(options), *config)
     if place := await store_in_use(loaded.settings):
         return await _call(with_settings(os.environ, redis_url=place.url), *command)
     async with start_guard() as guard:

@@ -24,6 +24,7 @@ ANY_PORTS = Demo(open_browser=False, broker_port=0, inbox_port=0, inbox_smtp_por
         (["--check", "--ready-file", "r"], Options(check=True, ready_file=Path("r"))),
         (["migrate", "--from", "redis://old", "c.toml"], Options(config="c.toml", migrate_from="redis://old")),
         (["migrate", "--from", "old", "--dry-run"], Options(migrate_from="old", dry_run=True)),
+        (["doctor", "--json", "c.toml"], Options(config="c.toml", doctor=True, json=True)),
     ],
 )
 def test_arguments_of_the_old_broker_and_ours_are_read(arguments: list[str], options: Options) -> None:

@@ -203,6 +203,17 @@ async def test_migrate_hands_on_to_the_key_rotator_with_the_store_that_the_broke
     assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
 
 
+async def test_doctor_hands_on_to_auth_api_with_the_store_that_the_broker_would_use(
+    start: Start, tmp_path: Path
+) -> None:
+    launcher = start("doctor", "--json", ready_file=False, BROKER_STATE_DIR=str(tmp_path / "state"))
+    code, _, err = launcher.finish()
+    assert code == 0, err
+    told = launcher.started("auth-api")
+    assert told["arguments"] == ["doctor", "--all", "--json"]
+    assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
+
+
 @pytest.mark.setting("state_dir")
 async def test_second_launcher_on_a_state_directory_is_told_so_and_ends(start: Start, tmp_path: Path) -> None:
     demo = (*DEMO, "--inbox-smtp-port", "0")

@@ -14,7 +14,7 @@ from typing import Final
 from shared_store.commands import load_script
 from shared_store.keyspace import KEYS, KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL, mail_result_channel
 
-# What every connection sends, what doctor and /readyz ask, and what running a script takes.
+# What every connection sends, what doctor asks, and what running a script takes.
 EVERY_SERVICE: Final = ("client|setname", "eval", "evalsha", "info", "ping", "time")
 CLUSTER: Final = ("asking", "cluster|slots", "command")  # how a client finds its way in a Cluster
 DATABASE: Final = ("select",)  # where redis_url names another database than 0
@@ -97,9 +97,12 @@ _WORDS: Final = {
     "cluster|slots": ("cluster", "slots"),
     "scan": ("scan", "0"),
     "select": ("select", "0"),
+    "wait": ("wait", "0", "0"),
 } | {name: (name,) for name in ("asking", "command", "info", "ping", "time")}
 _ONE_MORE: Final = ("hdel", "hexists", "hget", "hmget", "lpush", "pexpire", "rpush", "set", "zrem", "zscore")
-_TWO_MORE: Final = ("hincrby", "hset", "lpos", "lrange", "lrem", "lset", "ltrim", "zadd", "zrange", "zrangebyscore")
+_TWO_MORE: Final = (
+    "hincrby", "hset", "lpos", "lrange", "lrem", "lset", "ltrim", "zadd", "zrange", "zrangebyscore", "zremrangebyscore",
+)  # fmt: skip
 
 
 def samples(access: Access, *, cluster: bool = False, database: bool = False) -> dict[str, tuple[str, ...]]:

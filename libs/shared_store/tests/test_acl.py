@@ -21,7 +21,7 @@ from .work_of_services import WORK
 
 PASSWORD = "s3cret"
 EVERY_RIGHT = [(service, right) for service, access in SERVICES.items() for right in access.rights()]
-# Asked by doctor for /readyz, not by the service's own work: tests of the doctor show them.
+# Asked by a service's doctor, not by the service's own work: tests of the doctor show them.
 OF_THE_DOCTOR = {"+info"}
 
 

@@ -1,22 +1,28 @@
-"""What the command line offers beside serving: a look at a login in flight."""
+"""What the command line offers beside serving: a look at a login in flight, and at Redis."""
 
 import argparse
 
 from auth_api.errors import CorruptRecordError
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.parts import open_store
-from auth_api.settings import Settings
+from auth_api.settings import SERVICE, Settings
 from service_kit.cli import Cli
 from service_kit.logs import short_id
 from service_kit.settings import Loaded
 from shared_store import logins
+from shared_store.acl import SERVICES
+from shared_store.connection import ConnectionOptions
+from shared_store.doctor import report
 from shared_store.logins import LoginState
 
 
 def add_commands(cli: Cli[Settings]) -> None:
-    """Add `auth-api login ID`."""
+    """Add `auth-api login ID` and `auth-api doctor`."""
     parser = cli.add_command("login", show_login, help="show a login in flight, by the id that its log lines carry")
     parser.add_argument("id", help="the login's short id, or its session id")
+    examining = cli.add_command("doctor", examine_store, help="examine Redis; ends with 1 for warnings, 2 for errors")
+    examining.add_argument("--json", action="store_true", help="for machines")
+    examining.add_argument("--all", action="store_true", help="for all three services, not auth-api alone")
 
 
 async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
@@ -29,6 +35,15 @@ async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) ->
         return 1
     print(_described(state))
     return 0
+
+
+async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+    """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
+    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
+    services = tuple(SERVICES) if arguments.all else (SERVICE,)
+    text, code = await report(url.get_secret_value(), options, services=services, as_json=arguments.json)
+    print(text)
+    return code
 
 
 def _described(state: LoginState) -> str:

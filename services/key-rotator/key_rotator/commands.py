@@ -20,9 +20,11 @@ from key_rotator.key_files import ROLES, STANDARD, to_export, write_key_file
 from key_rotator.listing import as_json, note, rows, table, utc
 from key_rotator.policy import Situation, Step, next_may_sign, rotation_due
 from key_rotator.revoking import revoke_keys
-from key_rotator.settings import Settings
+from key_rotator.settings import SERVICE, Settings
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
+from shared_store.connection import ConnectionOptions
+from shared_store.doctor import report
 from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
@@ -49,6 +51,8 @@ def add_commands(cli: Cli[Settings]) -> None:
     logs = cli.add_command("log", _command(show_log), help="show what happened to the keys, and who did it")
     logs.add_argument("--most", type=_count, default=20, metavar="N", help="the N newest events of each algorithm (20)")
     logs.add_argument("--json", action="store_true", help="for machines")
+    examining = cli.add_command("doctor", examine_store, help="examine Redis; ends with 1 for warnings, 2 for errors")
+    examining.add_argument("--json", action="store_true", help="for machines")
     cli.add_command("reseal", _command(reseal_keys), help="seal the keys anew after key_encryption_key has changed")
     importing = cli.add_command(
         "import", _command(import_keys), help="use private keys of a PEM file or another broker"
@@ -60,6 +64,14 @@ def add_commands(cli: Cli[Settings]) -> None:
     exporting = cli.add_command("export", _command(export_keys), help="write the private keys to a PEM file")
     exporting.add_argument("file", metavar="FILE", help="new file, - for standard output")
     exporting.add_argument("--force", action="store_true", help="replace the file if it is there")
+
+
+async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+    """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
+    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
+    text, code = await report(url.get_secret_value(), options, services=(SERVICE,), as_json=arguments.json)
+    print(text)
+    return code
 
 
 async def show_status(settings: Settings, keeper: KeyKeeper, arguments: argparse.Namespace) -> int:

@@ -19,11 +19,13 @@ from mailer.lease import ServerClock
 from mailer.metrics import Metrics
 from mailer.reaper import oldest_age
 from mailer.rendering import LOCALES
-from mailer.settings import Settings
+from mailer.settings import SERVICE, Settings
 from mailer.verdicts import Kind
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
 from shared_store.commands import Call
+from shared_store.connection import ConnectionOptions
+from shared_store.doctor import report
 from shared_store.errors import StoreError
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue
@@ -68,6 +70,8 @@ def add_commands(cli: Cli[Settings]) -> None:
     testing = cli.add_command("send-test", send_test, help="send a mail with made-up facts")
     testing.add_argument("address", metavar="ADDRESS")
     testing.add_argument("--locale", choices=LOCALES, default="en")
+    examining = cli.add_command("doctor", examine_store, help="examine Redis; ends with 1 for warnings, 2 for errors")
+    examining.add_argument("--json", action="store_true", help="for machines")
     cli.add_command("transports", check_transports, help="check each transport without sending")
 
 
@@ -182,6 +186,14 @@ async def _purge(store: Store, queues: Queues, arguments: argparse.Namespace) ->
         if arguments.json:
             print(json.dumps({"queue": tag, "purged": bool(there)}))
     return 0
+
+
+async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+    """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
+    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
+    text, code = await report(url.get_secret_value(), options, services=(SERVICE,), as_json=arguments.json)
+    print(text)
+    return code
 
 
 def sample_job(*, to: str, locale: str) -> MailJob:

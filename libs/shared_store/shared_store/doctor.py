@@ -1,0 +1,81 @@
+"""Examines the live store: findings for an operator, with what mends them.
+
+What a server tells is `server_facts`, what to think of it `server_checks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from shared_store.acl import SERVICES
+from shared_store.connection import ConnectionOptions
+from shared_store.errors import StoreError, StoreRefused
+from shared_store.server_checks import Finding, Severity, judge
+from shared_store.server_facts import gather
+from shared_store.store import Store
+from shared_store.store_url import StoreUrlError
+
+BOUND = 30.0  # seconds for a whole examination
+
+EXIT_CODES = {Severity.OK: 0, Severity.UNKNOWN: 0, Severity.WARNING: 1, Severity.ERROR: 2}
+_ORDER = list(EXIT_CODES)  # from good to bad
+_SIGNS = {Severity.OK: "ok", Severity.UNKNOWN: "?", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
+_REACHABLE = "without Redis there are no logins"
+
+
+async def examine(store: Store, services: Sequence[str] = tuple(SERVICES)) -> list[Finding]:
+    """Examine the server, or each master of a Cluster, for these services. Never raises: what fails is a finding."""
+    try:
+        async with asyncio.timeout(BOUND):
+            facts = await gather(store, services)
+    except (StoreError, TimeoutError) as error:
+        reason = str(error) or f"no answer within {BOUND:.0f} s"
+        mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else "redis_url"
+        return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
+    reached = Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
+    return [reached, *_together([finding for one in facts for finding in judge(one)])]
+
+
+async def report(url: str, options: ConnectionOptions, *, services: Sequence[str], as_json: bool) -> tuple[str, int]:
+    """Examine what `redis_url` names; what to print, and the exit code: 0 fine, 1 warnings, 2 errors."""
+    try:
+        async with Store(url, options) as store:
+            findings = await examine(store, services)
+    except StoreUrlError as error:
+        findings = [Finding("reachable", Severity.ERROR, str(error), _REACHABLE, "redis_url")]
+    return (as_machines_read_it if as_json else as_people_read_it)(findings), exit_code(findings)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0 where all is fine or can't be known, 1 where there are warnings, 2 where there are errors."""
+    return max(EXIT_CODES[finding.severity] for finding in findings)
+
+
+def as_machines_read_it(findings: Sequence[Finding]) -> str:
+    """One JSON object: the exit code and the findings."""
+    content = {"exit_code": exit_code(findings), "findings": [asdict(finding) for finding in findings]}
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def as_people_read_it(findings: Sequence[Finding]) -> str:
+    """A line a finding, the worst last; why and what to do beneath those that want mending."""
+    lines = []
+    for finding in sorted(findings, key=lambda finding: _ORDER.index(finding.severity)):
+        where = f" ({finding.where})" if finding.where else ""
+        lines.append(f"{_SIGNS[finding.severity]:8} {finding.id}: {finding.found}{where}")
+        if finding.severity in (Severity.WARNING, Severity.ERROR):
+            lines.append(f"{'':8}   why: {finding.why}")
+            lines.append(textwrap.indent(f"mend it: {finding.mend}", " " * 11))
+    return "\n".join(lines)
+
+
+def _together(findings: Sequence[Finding]) -> list[Finding]:
+    """Tell once what holds for several masters, and of what goes well only that."""
+    told: dict[Finding, list[str]] = {}
+    for finding in findings:
+        told.setdefault(replace(finding, where=""), []).append(finding.where)
+    return [replace(finding, where=", ".join(filter(None, where))) for finding, where in told.items()]

@@ -1,0 +1,199 @@
+"""What a live server tells about itself, asked within bounds and without a trace in its ACL log. Judged elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import ResponseError
+
+from shared_store.acl import DOCTOR_USER, SERVICES, samples
+from shared_store.commands import Reply, load_script
+from shared_store.connection import close_client, open_client
+from shared_store.errors import StoreRefused, translate
+from shared_store.keyspace import is_rust_brokers, kind_of
+from shared_store.store import Store
+from shared_store.store_url import StoreUrl
+
+SCANNED = 2000  # keys looked at, at most
+SCAN_AT_ONCE = 200
+SETTINGS = (
+    "save", "appendonly", "stop-writes-on-bgsave-error", "min-replicas-to-write", "bind", "protected-mode", "dir",
+)  # fmt: skip
+
+Ask = Callable[..., Awaitable[Reply]]
+_MAY_DO = load_script("may_do")
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Keys that are not ours, among those looked at: what their names begin with, and whether a Rust broker wrote."""
+
+    looked_at: int
+    prefixes: tuple[str, ...]
+    rust_broker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one server told. None, or a name that is missing, is what it would not tell."""
+
+    url: StoreUrl
+    info: dict[str, Any] = field(repr=False)
+    where: str = ""
+    clock_ahead: float = 0.0
+    settings: dict[str, str] = field(default_factory=dict)
+    missing_rights: dict[str, tuple[str, ...]] | None = None  # by service
+    may_do_anything: bool | None = None
+    strangers: Strangers | None = None
+    cluster: dict[str, str] | None = None
+    open_to_anyone: bool | None = None
+
+
+async def gather(store: Store, services: Sequence[str]) -> list[Facts]:
+    """Ask the server, or each master of a Cluster.
+
+    Raises:
+        StoreError: it can't be reached, or refuses even INFO.
+    """
+    client = store.client
+    is_open = await _is_open(store)
+    try:
+        if not isinstance(client, RedisCluster):
+            return [replace(await _ask_all(client.execute_command, store.url, services), open_to_anyone=is_open)]
+        await client.initialize()
+        found = []
+        for node in client.get_primaries():
+
+            async def ask(*words: str | int, node: Any = node) -> Reply:
+                return await client.execute_command(*words, target_nodes=node)
+
+            facts = await _ask_all(ask, store.url, services)
+            found.append(replace(facts, where=node.name, open_to_anyone=is_open))
+    except Exception as error:
+        raise translate(error) from error
+    return found
+
+
+async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str]) -> Facts:
+    began = time.time()
+    seconds, microseconds = await ask("TIME")
+    ahead = int(seconds) + int(microseconds) / 1e6 - (began + time.time()) / 2
+    info: dict[str, Any] = await ask("INFO")
+    questions = ("config", "get", "dir"), ("scan", "0"), ("cluster", "info"), ("flushall",)
+    config, scan, cluster, anything = await _may(ask, *questions)
+    return Facts(
+        url=url,
+        info=info,
+        clock_ahead=ahead,
+        settings=await _settings(ask) if config is not False else {},
+        missing_rights=await _missing_rights(ask, url, services),
+        may_do_anything=anything,
+        strangers=await _strangers(ask) if scan is not False else None,
+        cluster=await _cluster(ask) if info.get("cluster_enabled") and cluster is not False else None,
+    )
+
+
+async def _may(ask: Ask, *commands: Sequence[str]) -> list[bool | None]:
+    """Tell for each command whether this user may send it; None where the server can't tell."""
+    words = [word for command in commands for word in (len(command), *command)]
+    answers = await ask("EVAL", _MAY_DO.text, 0, *words)
+    return [None] * len(commands) if answers is None else [bool(answer) for answer in answers]
+
+
+async def _settings(ask: Ask) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with contextlib.suppress(_RefusedError):
+        for name in SETTINGS:
+            flat = await _try(ask, "CONFIG", "GET", name)
+            found |= {_text(key): _text(value) for key, value in zip(flat[::2], flat[1::2], strict=True)}
+    return found
+
+
+async def _cluster(ask: Ask) -> dict[str, str] | None:
+    with contextlib.suppress(_RefusedError):
+        told = await _try(ask, "CLUSTER", "INFO")
+        if isinstance(told, dict):  # redis-py reads some replies for us
+            return {_text(name): _text(value) for name, value in told.items()}
+        return dict(line.split(":", 1) for line in _text(told).splitlines() if ":" in line)
+    return None
+
+
+async def _strangers(ask: Ask) -> Strangers | None:
+    cursor, looked_at, rust_broker = 0, 0, False
+    prefixes: set[str] = set()
+    with contextlib.suppress(_RefusedError):
+        while True:
+            cursor, keys = await _try(ask, "SCAN", cursor, "COUNT", SCAN_AT_ONCE)
+            looked_at += len(keys)
+            for key in keys:
+                if is_rust_brokers(key):
+                    rust_broker = True
+                elif kind_of(key) is None:
+                    prefixes.add(_text(key).partition(":")[0][:20])
+            cursor = int(cursor)
+            if not cursor or looked_at >= SCANNED:
+                return Strangers(looked_at, tuple(sorted(prefixes)), rust_broker)
+    return None
+
+
+async def _missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+    """Tell what each service lacks under the user that we are or, for an operator's user, under its own."""
+    missing = {}
+    for service in services:
+        wanted = samples(SERVICES[service], cluster=url.topology == "cluster", database=bool(url.database))
+        allowed = await _may(ask, *wanted.values())
+        if None in allowed:
+            return None
+        lacking = tuple(right for right, may in zip(wanted, allowed, strict=True) if not may)
+        if lacking and url.username != service:
+            try:
+                lacking = await _dry_run(ask, service, wanted)
+            except _RefusedError:
+                if url.username == DOCTOR_USER:
+                    return None
+        missing[service] = lacking
+    return missing
+
+
+async def _dry_run(ask: Ask, service: str, wanted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Tell what the user that is named like a service lacks; _RefusedError where there is none, or we may not ask."""
+    if not (await _may(ask, ("acl", "dryrun", service, "ping")))[0]:
+        raise _RefusedError
+    replies = [(right, await _try(ask, "ACL", "DRYRUN", service, *words)) for right, words in wanted.items()]
+    return tuple(right for right, reply in replies if _text(reply) != "OK")
+
+
+class _RefusedError(Exception):
+    """The server does not know a command, or does not allow it to us."""
+
+
+async def _try(ask: Ask, *words: str | int) -> Reply:
+    try:
+        return await ask(*words)
+    except ResponseError as error:
+        raise _RefusedError from error
+
+
+async def _is_open(store: Store) -> bool | None:
+    """Tell whether the server lets in who gives no password."""
+    url = replace(store.url, username=None, password=None)
+    client = open_client(url, replace(store.options, client_name=None), retries=0)
+    try:
+        if isinstance(client, RedisCluster):
+            await client.initialize()
+        else:
+            await client.ping()
+    except Exception as error:  # noqa: BLE001  whatever it is: only a refusal tells something
+        return False if isinstance(translate(error), StoreRefused) else None
+    finally:
+        await close_client(client)
+    return True
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,129 @@
+"""The doctor on real servers that have what it should find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from shared_store.acl import DOCTOR_USER, SERVICES
+from shared_store.connection import ConnectionOptions
+from shared_store.doctor import report
+from shared_store.document_acl import users
+from shared_store.testing.servers import RedisServer, free_port
+
+PASSWORD = "s3cret"
+GOOD = {"maxmemory": "64mb", "maxmemory-policy": "volatile-lru", "appendonly": "yes"}
+DEFAULTS = {**GOOD, "save": "", "stop-writes-on-bgsave-error": "yes", "min-replicas-to-write": "0"}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RedisServer]:
+    with RedisServer("redis7", port=free_port(), config=GOOD) as server:
+        for line in users("standalone", password=f">{PASSWORD}"):
+            _, name, *rules = line.split()
+            if name != "default":
+                server.ask("ACL", "SETUSER", name, "reset", *rules)
+        yield server
+
+
+@pytest.fixture
+def server(running: RedisServer) -> Iterator[RedisServer]:
+    yield running
+    running.ask("REPLICAOF", "NO", "ONE")
+    for name, value in DEFAULTS.items():
+        running.ask("CONFIG", "SET", name, value)
+    running.ask("FLUSHALL")
+
+
+async def examine(url: str, *services: str) -> tuple[dict[str, str], int]:
+    """Give the severity of each finding, and the exit code, as machines read them."""
+    text, code = await report(url, ConnectionOptions(), services=services or tuple(SERVICES), as_json=True)
+    told = json.loads(text)
+    assert told["exit_code"] == code
+    return {finding["id"]: finding["severity"] for finding in told["findings"]}, code
+
+
+def as_user(server: RedisServer, user: str) -> str:
+    return f"unix://{user}:{PASSWORD}@{server.socket}"
+
+
+async def test_server_as_it_should_be_has_nothing_to_mend(server: RedisServer) -> None:
+    found, code = await examine(f"unix://{server.socket}")
+    assert set(found.values()) == {"ok"}
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "finding", "severity"),
+    [
+        ("maxmemory-policy", "allkeys-lru", "eviction_policy", "error"),
+        ("maxmemory-policy", "noeviction", "eviction_policy", "warning"),
+        ("maxmemory-policy", "volatile-ttl", "eviction_policy", "ok"),
+        ("maxmemory", "0", "memory_bound", "warning"),
+        ("appendonly", "no", "persistence", "warning"),
+        ("stop-writes-on-bgsave-error", "no", "stop_writes_on_bgsave_error", "warning"),
+        ("min-replicas-to-write", "1", "replicas", "error"),
+    ],
+)
+async def test_setting_is_judged(server: RedisServer, setting: str, value: str, finding: str, severity: str) -> None:
+    server.ask("CONFIG", "SET", setting, value)
+    found, code = await examine(f"unix://{server.socket}")
+    assert found[finding] == severity
+    assert code == {"ok": 0, "warning": 1, "error": 2}[severity]
+
+
+async def test_replica_is_an_error(server: RedisServer) -> None:
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+    found, code = await examine(f"unix://{server.socket}")
+    assert (found["role"], code) == ("error", 2)
+
+
+async def test_key_of_another_tenant_is_found(server: RedisServer) -> None:
+    server.ask("SET", "celery-task:1", "x")
+    found, _ = await examine(f"unix://{server.socket}")
+    assert found["strangers"] in ("warning", "error")
+
+
+async def test_number_of_a_database_and_a_missing_password_are_warned_of(server: RedisServer) -> None:
+    found, code = await examine(f"redis://127.0.0.1:{server.port}/1")
+    assert (found["database_number"], found["authentication"], code) == ("warning", "warning", 1)
+
+
+async def test_service_that_may_not_ask_for_settings_hears_that_they_are_unknown(server: RedisServer) -> None:
+    found, code = await examine(as_user(server, "auth-api"), "auth-api")
+    assert found["stop_writes_on_bgsave_error"] == "unknown"
+    assert found["permissions"] == "ok"
+    assert code == 0
+
+
+async def test_doctors_own_user_is_told_what_each_service_lacks(server: RedisServer) -> None:
+    found, _ = await examine(as_user(server, DOCTOR_USER))
+    assert found["permissions"] == "ok"
+    server.ask("ACL", "SETUSER", "mailer", "-blmove")
+    try:
+        text, code = await report(
+            as_user(server, DOCTOR_USER), ConnectionOptions(), services=tuple(SERVICES), as_json=False
+        )
+    finally:
+        server.ask("ACL", "SETUSER", "mailer", "+blmove")
+    assert code == 2
+    assert "mend it: ACL SETUSER mailer +blmove" in text
+
+
+@pytest.mark.parametrize("user", ["auth-api", DOCTOR_USER])
+async def test_examination_leaves_no_trace_in_the_acl_log(server: RedisServer, user: str) -> None:
+    server.ask("ACL", "LOG", "RESET")
+    await examine(as_user(server, user), *(SERVICES if user == DOCTOR_USER else (user,)))
+    assert server.ask("ACL", "LOG") == []
+
+
+async def test_server_without_config_is_not_held_to_what_it_hides() -> None:
+    with RedisServer("redis7", config={**GOOD, "rename-command CONFIG": '""'}) as server:
+        found, code = await examine(f"unix://{server.socket}")
+    assert (found["stop_writes_on_bgsave_error"], found["persistence"], code) == ("unknown", "ok", 0)
+
+
+async def test_server_that_is_not_there_is_one_error() -> None:
+    assert await examine("redis://127.0.0.1:1") == ({"reachable": "error"}, 2)
