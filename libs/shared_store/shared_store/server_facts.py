@@ -135,6 +135,8 @@ async def _strangers(ask: Ask) -> Strangers | None:
                     rust_broker = True
                 elif kind_of(key) is None:
                     prefixes.add(_text(key).partition(":")[0][:20])
+            if isinstance(cursor, dict):  # redis-py's way with a Cluster: by node, and we ask one
+                [cursor] = cursor.values()
             cursor = int(cursor)
             if not cursor or looked_at >= SCANNED:
                 return Strangers(looked_at, tuple(sorted(prefixes)), rust_broker)

@@ -11,6 +11,7 @@ from shared_store.acl import DOCTOR_USER, SERVICES
 from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.document_acl import users
+from shared_store.testing.deployments import deployment
 from shared_store.testing.servers import RedisServer, free_port
 
 PASSWORD = "s3cret"
@@ -123,6 +124,15 @@ async def test_server_without_config_is_not_held_to_what_it_hides() -> None:
     with RedisServer("redis7", config={**GOOD, "rename-command CONFIG": '""'}) as server:
         found, code = await examine(f"unix://{server.socket}")
     assert (found["stop_writes_on_bgsave_error"], found["persistence"], code) == ("unknown", "ok", 0)
+
+
+async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together() -> None:
+    with deployment("valkey9-cluster") as cluster:
+        text, code = await report(cluster.url, cluster.options, services=tuple(SERVICES), as_json=True)
+    found = {finding["id"]: finding for finding in json.loads(text)["findings"]}
+    assert code == 1
+    assert {found[name]["severity"] for name in ("cluster_state", "permissions", "strangers")} == {"ok"}
+    assert len(found["cluster_state"]["where"].split(", ")) == 3
 
 
 async def test_server_that_is_not_there_is_one_error() -> None:
