@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -33,6 +34,7 @@ U = TypeVar("U")
 V = TypeVar("V")
 W = TypeVar("W")
 
+CLUSTER_TRIES = 3
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
 MOST_CALLS = 2000  # at once, waiting for their turn or their reply; a server that is there has hardly ever so many
 
@@ -194,7 +196,22 @@ class Store:
         return replies
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send commands in one round trip; a command's error is its reply."""
+        """Send commands in one round trip; a command's error is its reply.
+
+        redis-py's Cluster client gives up where it loses a connection while it learns the topology anew. Calls may be
+        sent again, so they are.
+        """
+        tries = CLUSTER_TRIES if isinstance(self._client, RedisCluster) else 1
+        for left in reversed(range(tries)):
+            try:
+                return await self._exchange_once(commands)
+            except redis_errors.ConnectionError as error:
+                if not left or isinstance(error, redis_errors.AuthenticationError):
+                    raise
+                await asyncio.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only spreads the load
+        raise AssertionError("the last try returns or raises")
+
+    async def _exchange_once(self, commands: Sequence[Command]) -> list[Reply]:
         self.round_trips += 1
         self.commands += len(commands)
         client = self._client
