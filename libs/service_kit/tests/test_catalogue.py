@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service_kit.document_settings import document
@@ -186,6 +186,7 @@ def test_whole_numbers_are_read(number: int) -> None:
 
 
 @given(st.text())
+@example("0\x1f")
 def test_any_text_is_a_number_or_refused(text: str) -> None:
     try:
         assert from_text(catalogue()["token_ttl"], text) == int(text)

@@ -88,7 +88,8 @@ def from_text(setting: Setting, text: str) -> object:
     if setting.form is Form.LIST:
         return split_items(text, words=setting.items.words)
     if setting.form is Form.NUMBER:
-        if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text):
+        # int() refuses the separators 1C to 1F, which \s takes for white space.
+        if not re.fullmatch(r"[^\S\x1c-\x1f]*[+-]?[0-9]{1,18}[^\S\x1c-\x1f]*", text):
             raise ValueError("is not a whole number")
         return int(text)
     if setting.form is Form.SWITCH:
