@@ -19,6 +19,7 @@ NAMES = list(catalogue())
 
 # An acceptable value of each setting, as TOML and as the text of a variable, where the form alone does not tell it.
 TEXTS = {
+    "redis_tls_min": "1.3",
     "allowed_origins": "https://a.example",
     "trusted_proxies": "10.0.0.0/8",
     "signing_algs": "EdDSA",
