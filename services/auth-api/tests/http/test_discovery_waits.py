@@ -173,7 +173,9 @@ async def test_fifty_logins_for_fifty_hanging_domains_do_not_wait_on_each_other(
     for domain in domains:
         internet.mail_domain(domain).hold = held
     internet.provider(IDP)
-    async with make_broker(http=internet.http(), webfinger_timeout="60", discovery_timeout="60") as broker:
+    # This process plays fifty servers with TLS as well: on a busy machine that takes it longer than Redis may take.
+    patient = {"webfinger_timeout": "60", "discovery_timeout": "60", "redis_timeout": "60"}
+    async with make_broker(http=internet.http(), **patient) as broker:
         logins = [asyncio.create_task(log_in(broker, f"a@{domain}")) for domain in domains]
         for domain in domains:
             await internet.until_asked(domain)  # all of them, while none has been answered
@@ -275,7 +277,8 @@ async def test_hundreds_of_hanging_domains_let_no_other_one_look_as_if_it_hung(
         internet.mail_domain(domain).hold = held
     internet.mail_domain(DOMAIN)
     internet.provider(IDP)
-    async with make_broker(http=internet.http(), webfinger_timeout="300", discovery_timeout="300") as broker:
+    patient = {"webfinger_timeout": "300", "discovery_timeout": "300", "redis_timeout": "60"}
+    async with make_broker(http=internet.http(), **patient) as broker:
         logins = []
         for i, domain in enumerate(domains):
             logins.append(asyncio.create_task(log_in(broker, f"a@{domain}")))
