@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from shared_store.acl import DOCTOR_USER, SERVICES
 from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.document_acl import users
+from shared_store.server_checks import CHECKS
 from shared_store.testing.deployments import deployment
 from shared_store.testing.servers import RedisServer, free_port
 
@@ -137,3 +139,8 @@ async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together
 
 async def test_server_that_is_not_there_is_one_error() -> None:
     assert await examine("redis://127.0.0.1:1") == ({"reachable": "error"}, 2)
+
+
+def test_every_finding_is_explained_on_the_operators_page() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    assert [check.__name__ for check in CHECKS if f"`{check.__name__}`" not in page] == []
