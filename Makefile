@@ -120,7 +120,7 @@ format: install-dev  ## Rewrite the source in the project's format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: install-dev  ## Measure whole logins against real processes, with an instant and a 50 ms mail server
+bench: install-dev  ## Measure whole logins, as many as go and 100 a second, with an instant and a 50 ms mail server
 	$(BIN)/python bench/logins.py $(ARGS)
 
 .PHONY: bench-redis

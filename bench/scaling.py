@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from http_client import Connection
-from logins import SETTINGS, Load, run
+from load import SETTINGS, Load, run
 from processes import Running, broker, cpu_seconds
 from redis.asyncio import Redis
 from redis.crc import key_slot

@@ -56,11 +56,14 @@ class SinkProtocol(asyncio.Protocol):
             self._transport.write(b"250 ok\r\n")
 
     def _accept(self, mail: bytes) -> None:
-        self._deliver(self._recipient, mail)
         if self._delay:
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, b"250 taken\r\n")
+            asyncio.get_running_loop().call_later(self._delay, self._take, self._recipient, mail)
         else:
-            self._transport.write(b"250 taken\r\n")
+            self._take(self._recipient, mail)
+
+    def _take(self, recipient: str, mail: bytes) -> None:
+        self._transport.write(b"250 taken\r\n")
+        self._deliver(recipient, mail)
 
 
 async def start_sink(deliver: Deliver, delay: float) -> asyncio.Server:
