@@ -12,7 +12,9 @@ import structlog
 from mailer.verdicts import Fault, Kind, Verdict
 
 FAILURES = 5  # in a row open the circuit
-PAUSE, LONGEST_PAUSE = 1.0, 15.0  # seconds it stays open, doubling from one failed trial to the next
+# Seconds it stays open, doubling from one failed trial to the next. What ends it is a check that costs no mail, so that
+# traffic can return within seconds.
+PAUSE, LONGEST_PAUSE = 1.0, 4.0
 LONGEST_ASKED = 3600.0  # of what a Retry-After may ask for
 
 log = structlog.stdlib.get_logger()
@@ -68,10 +70,10 @@ class Circuit:
         if self.state is State.OPEN:
             self._set(State.HALF_OPEN)
 
-    def stay_open(self) -> None:
-        """The transport could not be reached: wait longer before the next trial."""
+    def stay_open(self, asked: float = 0.0) -> None:
+        """The transport could not be used yet: wait longer before the next trial, `asked` seconds at least."""
         if self.state is State.OPEN:
-            self._open(self.reason, 0.0)
+            self._open(self.reason, asked)
 
     def _worked(self) -> None:
         self._failures = 0
@@ -82,7 +84,7 @@ class Circuit:
 
     def _failed(self, verdict: Verdict) -> None:
         self._failures += 1
-        enough = self._failures >= FAILURES or verdict.retry_after > 0
+        enough = self._failures >= FAILURES or verdict.retry_after > 0 or verdict.for_all
         if self.state is State.HALF_OPEN or (self.state is State.CLOSED and enough):
             self._open(verdict.reason, verdict.retry_after)
 

@@ -27,7 +27,8 @@ from mailer.transports.postmark import PostmarkTransport
 from mailer.transports.sendgrid import SendGridTransport
 from mailer.transports.sendmail import SendmailTransport
 from mailer.transports.ses import SesTransport
-from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.transports.smtp import SmtpTransport
+from mailer.transports.smtp_opening import SmtpOptions
 from mailer.transports.webhook import WebhookTransport
 from mailer.worker import Worker
 from service_kit.internal_port import Check

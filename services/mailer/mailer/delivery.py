@@ -14,7 +14,8 @@ from mailer.mails import Mail
 from mailer.routes import Route
 from mailer.verdicts import Fault, Kind, Verdict
 
-PATIENCE = 1.0  # seconds that a mail waits for its turn at a transport while there is another one to go by
+# Seconds that a mail waits for its turn, and then for a sign of life, while there is another transport to go by.
+PATIENCE = 1.0
 LOOK_EVERY = 0.1  # seconds between looks at the circuits
 
 log = structlog.stdlib.get_logger()
@@ -59,8 +60,8 @@ class Delivery:
             share = min(bound, (ends - time.monotonic()) / (len(self._routes) - number + 1))
             if share <= 0:
                 return counts or Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, "no time left")
-            patience = share if number == len(self._routes) else min(share, PATIENCE)
-            verdict = await route.send(mail, bound=share, patience=patience)
+            another = any(later.circuit.lets_through for later in self._routes[number:])
+            verdict = await route.send(mail, bound=share, patience=min(share, PATIENCE) if another else None)
             if verdict is None:
                 continue
             if verdict.fault not in (Fault.TRANSPORT, Fault.MAIL):
@@ -102,7 +103,7 @@ async def _check(route: Route) -> None:
         await route.transport.check()
     except TransportError as error:
         log.debug("transport_still_away", transport=route.transport.name, error=str(error))
-        route.circuit.stay_open()
+        route.circuit.stay_open(error.pause)
     except Exception:
         log.exception("transport_check_failed_unexpectedly", transport=route.transport.name)
         route.circuit.try_again()  # the mails will tell

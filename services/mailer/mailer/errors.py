@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from service_kit.errors import ServiceKitError
 
+REFUSED_PAUSE = 60.0  # seconds until credentials that were refused are shown again: who asks sooner may be locked out
+
 
 class MailerError(ServiceKitError):
     """Base of everything this package raises on purpose."""
@@ -29,4 +31,11 @@ class SigningKeyError(MailerError):
 
 
 class TransportError(MailerError):
-    """A transport can't work as it is configured; the message says what to change."""
+    """A transport can't work as it is configured; the message says what to change.
+
+    `pause` are seconds before which it is of no use, or not wanted, to try again.
+    """
+
+    def __init__(self, message: str, *, pause: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause = pause

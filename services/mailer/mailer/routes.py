@@ -23,8 +23,11 @@ class Transport(Protocol):
     def name(self) -> str:
         """Its name in settings, logs and metrics."""
 
-    async def send(self, mail: Mail, *, bound: float) -> Verdict:
-        """Try once, within `bound` seconds."""
+    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:
+        """Try once, within `bound` seconds.
+
+        Before the other side could have the mail, `silence` seconds without a sign of life end that, too.
+        """
 
     async def check(self) -> str:
         """Connect and authenticate without sending; tell what was found.
@@ -76,26 +79,30 @@ class Route:
         self._metrics.circuit(self.transport.name, state)
         self.changed()
 
-    async def send(self, mail: Mail, *, bound: float, patience: float) -> Verdict | None:
-        """Try once within `bound` seconds, after a turn that came within `patience`; None where the circuit is open."""
+    async def send(self, mail: Mail, *, bound: float, patience: float | None = None) -> Verdict | None:
+        """Try once within `bound` seconds; None where the circuit is open.
+
+        `patience` are the seconds that a mail waits for its turn, and then for a sign of life, if less than `bound`.
+        """
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(patience or bound):
                 await self._slots.acquire()
         except TimeoutError:
             return replace(BUSY, transport=self.transport.name)
         try:
-            if not await self._pace.turn(patience=patience):
+            if not await self._pace.turn(patience=patience or bound):
                 return replace(BUSY, transport=self.transport.name)
-            return await self._try(mail, bound) if self.circuit.lets_through else None
+            return await self._try(mail, bound, patience) if self.circuit.lets_through else None
         finally:
             self._slots.release()
 
-    async def _try(self, mail: Mail, bound: float) -> Verdict:
+    async def _try(self, mail: Mail, bound: float, patience: float | None) -> Verdict:
         started = time.monotonic()
         verdict = None
         self.circuit.begin()
         try:
-            verdict = replace(await self.transport.send(mail, bound=bound), transport=self.transport.name)
+            verdict = await self.transport.send(mail, bound=bound, silence=patience)
+            verdict = replace(verdict, transport=self.transport.name)
         finally:
             self.circuit.end(verdict)
         self._metrics.tried(verdict, took=time.monotonic() - started)

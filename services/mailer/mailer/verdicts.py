@@ -43,6 +43,7 @@ class Verdict:
 
     A mail is given up only for a fault of the recipient or the mail: those of a transport pass, or can be mended.
     `retry_after` are seconds that the other side asked us to wait.
+    `for_all` says that any other mail would have fared alike: the server answers nobody, or won't have us.
     """
 
     kind: Kind
@@ -50,6 +51,7 @@ class Verdict:
     reason: str
     transport: str = ""
     retry_after: float = 0.0
+    for_all: bool = False
 
 
 # Nobody's fault: it came to be too late, or another mailer's, on the way.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -132,3 +134,16 @@ class MailerProcess:
     async def until_registered(self) -> None:
         """Wait until it takes jobs."""
         await until(lambda: b"worker_registered" in self.log.read_bytes(), what=self.log.read_text()[-2000:])
+
+
+@contextlib.contextmanager
+def packets_dropped(port: int = 0) -> Iterator[int]:
+    """A port whose queue of connections is full: the kernel drops every further SYN."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
+        port = listening.getsockname()[1]
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(("127.0.0.1", port))
+        yield port

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from mailer import circuit
 from mailer.circuit import FAILURES, Circuit, State
-from mailer.delivery import Delivery
+from mailer.delivery import PATIENCE, Delivery
 from mailer.errors import TransportError
 from mailer.mails import Mail, Sender
 from mailer.metrics import Metrics
@@ -34,10 +34,12 @@ class Played:
         self.name = name
         self.verdict = Verdict(kind, fault, "r", retry_after=retry_after)
         self.asked = self.checked = self.at_once = self.most_at_once = 0
-        self.takes = 0.0
+        self.takes = self.wants_pause = 0.0
         self.reachable = True
+        self.silence: float | None = None
 
-    async def send(self, mail: Mail, *, bound: float) -> Verdict:  # noqa: ARG002
+    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:  # noqa: ARG002
+        self.silence = silence
         self.asked += 1
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
@@ -53,7 +55,7 @@ class Played:
     async def check(self) -> str:
         self.checked += 1
         if not self.reachable:
-            raise TransportError("away")
+            raise TransportError("away", pause=self.wants_pause)
         return ""
 
     async def aclose(self) -> None: ...
@@ -136,6 +138,38 @@ async def test_transport_that_fails_again_and_again_is_passed_over_without_being
     delivery = Delivery([route(one), route(two)])
     assert [(await send(delivery)).transport for _ in range(FAILURES + 20)] == ["two"] * (FAILURES + 20)
     assert one.asked == FAILURES
+
+
+async def test_fault_that_every_mail_would_meet_gives_the_transport_a_rest_at_once() -> None:
+    one, two = Played("one"), Played("two")
+    one.verdict = Verdict(A, TRANSPORT, "r", for_all=True)
+    delivery = Delivery([route(one), route(two)])
+    assert [(await send(delivery)).transport for _ in range(10)] == ["two"] * 10
+    assert one.asked == 1
+
+
+@pytest.mark.parametrize(("others", "silence"), [("usable", PATIENCE), ("at rest", None), ("none", None)])
+async def test_silence_is_cut_short_only_where_there_is_another_way(others: str, silence: float | None) -> None:
+    one, two = Played("one"), Played("two")
+    delivery = Delivery([route(one), *([] if others == "none" else [route(two)])])
+    if others == "at rest":
+        delivery._routes[1].circuit.end(Verdict(A, TRANSPORT, "r", for_all=True))
+    await send(delivery)
+    assert one.silence == silence
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_transport_that_does_not_want_to_be_asked_soon_is_not_checked_before() -> None:
+    one = Played("one", A, TRANSPORT)
+    one.reachable, one.wants_pause = False, 3600.0
+    async with running(one) as delivery:
+        for _ in range(FAILURES):
+            await send(delivery)
+        await until(lambda: one.checked == 1)
+        verdict = await send(delivery)
+        assert (verdict.kind, verdict.fault) == (A, TRANSPORT)
+        assert verdict.retry_after > circuit.LONGEST_PAUSE * 10
+    assert one.checked == 1
 
 
 @pytest.mark.parametrize("verdict", [(G, RECIPIENT), (A, RECIPIENT), (G, MAIL), (D, NONE)])
@@ -224,7 +258,7 @@ def test_pause_grows_with_each_failed_trial_and_is_bounded() -> None:
     assert states[0] is State.OPEN
     assert 0.7 < pauses[0] <= 1
     assert 1.4 < pauses[1] <= 2
-    assert 11 < pauses[-1] <= circuit.LONGEST_PAUSE
+    assert circuit.LONGEST_PAUSE * 0.74 < pauses[-1] <= circuit.LONGEST_PAUSE
     tried.try_again()
     tried.end(Verdict(D, NONE, "r"))
     assert tried.state is State.CLOSED

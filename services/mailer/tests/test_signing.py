@@ -31,7 +31,8 @@ from mailer.rendering import Renderer
 from mailer.settings import SERVICE, Settings
 from mailer.signing import DkimSigner
 from mailer.transports.sendmail import SendmailTransport
-from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.transports.smtp import SmtpTransport
+from mailer.transports.smtp_opening import SmtpOptions
 from mailer.verdicts import Kind
 from service_kit.errors import ConfigurationError
 from service_kit.settings import load

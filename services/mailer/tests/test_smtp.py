@@ -14,7 +14,8 @@ import trustme
 from mailer.errors import TransportError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
-from mailer.transports.smtp import SmtpOptions, SmtpTransport
+from mailer.transports.smtp import SmtpTransport
+from mailer.transports.smtp_opening import SmtpOptions
 from mailer.verdicts import Fault, Kind
 
 from .smtp_server import CLOSE, HANG, Rules, SmtpServer, first, only
@@ -61,7 +62,7 @@ async def test_one_connection_serves_many_mails(server: SmtpServer, transport: S
         assert (await transport.send(mail(), bound=5)).kind is D
     assert server.connections == 1
     await transport.aclose()
-    assert not transport._idle
+    assert not transport._pool._idle
 
 
 @BOTH
@@ -396,4 +397,4 @@ async def test_connections_whose_other_end_vanished_without_a_word_cost_no_mail(
     verdict = await transport.send(mail(), bound=3)
     assert verdict.kind is D
     assert server.connections == 5
-    assert len(transport._idle) == 1
+    assert len(transport._pool._idle) == 1

@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 import structlog
 
-from mailer.errors import TransportError
+from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail
 from mailer.transports.tls import describe_tls
 from mailer.verdicts import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Verdict
 
 SHOWN = 200  # characters of an unexpected answer that go to the log
 MOST_ANSWER = 64 * 1024
-CHECK_BOUND = 10.0
+CHECK_BOUND, CHECK_CONNECTING = 10.0, 2.5
 TOTAL = 300.0  # a backstop: every exchange has a shorter bound of its own
 CONNECTING = 0.45  # the part of an exchange's time that TCP, and then TLS, may take
 
@@ -90,12 +90,13 @@ class HttpTransport:
     def explain(self, answer: Answer) -> str:
         """What an answer to `probe` means; raises TransportError where the transport can't work."""
         if answer.status in (401, 403):
-            raise TransportError(f"{self.name}: the token is refused (HTTP {answer.status})")
+            raise TransportError(f"{self.name}: the token is refused (HTTP {answer.status})", pause=REFUSED_PAUSE)
         if not 200 <= answer.status < 300:
-            raise TransportError(f"{self.name}: HTTP {answer.status}: {answer.message[:SHOWN] or 'no explanation'}")
+            why = answer.message[:SHOWN] or "no explanation"
+            raise TransportError(f"{self.name}: HTTP {answer.status}: {why}", pause=retry_after(answer))
         return "token accepted"
 
-    async def send(self, mail: Mail, *, bound: float) -> Verdict:
+    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:
         """Try once."""
         if not (mail.to.address.isascii() or self.takes_utf8):
             return SMTPUTF8_MISSING
@@ -103,10 +104,11 @@ class HttpTransport:
             return WITHHELD
         sent = _Sent()
         try:
-            answer = await exchange(self._client, self.request(mail), bound=bound, sent=sent)
+            answer = await exchange(self._client, self.request(mail), bound=bound, silence=silence or bound, sent=sent)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             fault = Fault.UNKNOWN if sent.began else Fault.TRANSPORT
-            return Verdict(Kind.TRY_AGAIN, fault, f"{'request' if sent.began else 'connect'} {type(error).__name__}")
+            reason = f"{'request' if sent.began else 'connect'} {type(error).__name__}"
+            return Verdict(Kind.TRY_AGAIN, fault, reason, for_all=isinstance(error, httpx.ConnectTimeout))
         verdict = self.judge(answer)
         if verdict.kind is not Kind.DELIVERED:
             shown = answer.body[:SHOWN].decode("utf-8", "replace")
@@ -121,7 +123,7 @@ class HttpTransport:
         """
         request = self.probe()
         try:
-            answer = await exchange(self._client, request, bound=CHECK_BOUND, sent=_Sent())
+            answer = await exchange(self._client, request, bound=CHECK_BOUND, silence=CHECK_CONNECTING, sent=_Sent())
         except TimeoutError:
             raise TransportError(f"{self.name}: no answer within {CHECK_BOUND:.0f} s from {request.url.host}") from None
         except (httpx.HTTPError, OSError) as error:
@@ -143,14 +145,19 @@ class _Sent:
             self.began = True
 
 
-async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, bound: float, sent: _Sent) -> Answer:
+async def exchange(
+    client: httpx.AsyncClient, request: httpx.Request, *, bound: float, silence: float, sent: _Sent
+) -> Answer:
     """One request and its answer within `bound` seconds; a body that breaks off, drips or is huge is cut short.
+
+    TCP, and then TLS, end after `silence` seconds.
 
     Raises:
         httpx.HTTPError, TimeoutError: no status came.
     """
     # Connecting has bounds of httpx's own: it closes what it was opening, which it does not when it is cancelled.
-    request.extensions |= {"trace": sent, "timeout": {"connect": CONNECTING * bound, "pool": bound}}
+    connecting = min(CONNECTING * bound, silence)
+    request.extensions |= {"trace": sent, "timeout": {"connect": connecting, "pool": bound}}
     response = None
     body = bytearray()
     try:
@@ -196,7 +203,8 @@ def judge_status(answer: Answer) -> Verdict:
         return Verdict(Kind.GIVE_UP, Fault.MAIL, reason)
     if answer.status == 504:  # behind the gateway someone may have taken it
         return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, reason)
-    return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, reason, retry_after=retry_after(answer))
+    wait, refused_us = retry_after(answer), answer.status == 401
+    return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, reason, retry_after=wait, for_all=refused_us)
 
 
 def refused(answer: Answer, fault: Fault, code: str) -> Verdict:

@@ -53,7 +53,8 @@ def judge_reply(stage: Stage, code: int, text: str = "") -> Verdict:
         return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, reason)
     fault = _fault(stage, code, enhanced, text)
     final = code >= 500 and fault in (Fault.RECIPIENT, Fault.MAIL)
-    return Verdict(Kind.GIVE_UP if final else Kind.TRY_AGAIN, fault, reason)
+    refused_us = stage is Stage.AUTH and code >= 500
+    return Verdict(Kind.GIVE_UP if final else Kind.TRY_AGAIN, fault, reason, for_all=refused_us)
 
 
 def _fault(stage: Stage, code: int, enhanced: re.Match[str] | None, text: str) -> Fault:

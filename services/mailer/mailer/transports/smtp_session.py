@@ -7,7 +7,6 @@ waits for every reply by itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import ssl
 from collections import deque
@@ -15,10 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from mailer.silence import Silence
 from mailer.verdicts import Stage
 
 MOST_REPLY = 64 * 1024  # octets of a reply that is not complete yet
+MOST_REFUSALS = 5  # on a connection; from the tenth error on Postfix makes it wait a second for each reply
+LONGEST_LIFE = 300.0  # seconds of a connection, so that it is not for ever to the address that a name had once
+RESETTING = 0.5  # seconds that a server may take to forget a transaction
 MOST_WAITING = 16  # replies that nobody has read yet; a transaction has three under way
+_Steps = tuple[tuple[Stage, bytes, tuple[int, ...]], ...]  # each with its command and the codes that are good
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -83,6 +87,8 @@ class SmtpSession(asyncio.Protocol):
         self._replies: deque[Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
+        self._opened = asyncio.get_running_loop().time()
+        self._refusals = 0
         self.stage = Stage.MAIL
         self.used = 0
         transport.set_protocol(self)
@@ -91,6 +97,12 @@ class SmtpSession(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether the connection is there and in step: nothing came that was not asked for."""
         return not (self._lost or self._transport.is_closing() or self._replies or self._buffer or self._continued)
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has served its time: servers slow a client down by the errors on a connection."""
+        age = asyncio.get_running_loop().time() - self._opened
+        return self._refusals >= MOST_REFUSALS or age > LONGEST_LIFE
 
     def tls(self) -> ssl.SSLObject | None:
         """The TLS side of the connection, if it has one."""
@@ -103,14 +115,18 @@ class SmtpSession(asyncio.Protocol):
         content: bytes,
         *,
         utf8: bool,
-        silence: float | None = None,
+        silence: Silence,
+        doubt: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> Reply:
-        """Send one mail; the server's reply to its content. `silence` bounds the seconds until the content may go.
+        """Send one mail; the server's reply to its content.
+
+        `silence` counts until the content goes out; `doubt` are the seconds within which there has to be a first reply.
 
         Raises:
             WithheldError: `still_wanted` said no when all was ready for the content.
             RefusedError: the server said no, and where.
+            SilentError: there was no first reply in time.
             LostError: the connection broke; `stage` tells where.
         """
         self.used += 1
@@ -122,14 +138,21 @@ class SmtpSession(asyncio.Protocol):
             (Stage.RCPT, _command("RCPT TO:<" + recipient + ">"), (250, 251)),
             (Stage.DATA, b"DATA", (354,)),
         )
+        take_steps = self._all_at_once if self.offers.pipelining else self._one_by_one
         try:
-            async with asyncio.timeout(silence):
-                refused = await (self._all_at_once(steps) if self.offers.pipelining else self._one_by_one(steps))
+            async with Silence(doubt) as doubting:
+
+                def heard() -> None:
+                    silence.heard()
+                    doubting.allow()
+
+                refused = await take_steps(steps, heard)
         except TimeoutError:
             raise SilentError("no answer on a connection that was used before") from None
+        silence.allow()
         if refused is not None:
-            with contextlib.suppress(LostError):  # what was refused stays refused
-                await self._reset()
+            self._refusals += 1
+            await self._reset()
             raise refused
         if not still_wanted():
             self.abort()
@@ -141,21 +164,23 @@ class SmtpSession(asyncio.Protocol):
             raise RefusedError(Stage.CONTENT, reply)
         return reply
 
-    async def _one_by_one(self, steps: tuple[tuple[Stage, bytes, tuple[int, ...]], ...]) -> RefusedError | None:
+    async def _one_by_one(self, steps: _Steps, heard: Callable[[], None]) -> RefusedError | None:
         for stage, line, expected in steps:
             self.stage = stage
             self._write(line + b"\r\n")
             reply = await self._reply()
+            heard()
             if reply.code not in expected:
                 return RefusedError(stage, reply)
         return None
 
-    async def _all_at_once(self, steps: tuple[tuple[Stage, bytes, tuple[int, ...]], ...]) -> RefusedError | None:
+    async def _all_at_once(self, steps: _Steps, heard: Callable[[], None]) -> RefusedError | None:
         self._write(b"".join(line + b"\r\n" for _, line, _ in steps))
         refused = None
         for stage, _, expected in steps:
             self.stage = stage if refused is None else self.stage
             reply = await self._reply()
+            heard()
             if reply.code == 421:
                 return refused or RefusedError(stage, reply)
             if refused is None and reply.code not in expected:
@@ -167,15 +192,28 @@ class SmtpSession(asyncio.Protocol):
         return refused
 
     async def _reset(self) -> None:
-        """Clear what is left of a refused transaction, so that the next one begins afresh."""
-        self._write(b"RSET\r\n")
-        if (await self._reply()).code != 250:
-            self.abort()
+        """Clear what is left of a refused transaction, so that the next one begins afresh; else close."""
+        try:
+            async with asyncio.timeout(RESETTING):
+                self._write(b"RSET\r\n")
+                if (await self._reply()).code == 250:
+                    return
+        except (TimeoutError, LostError):
+            pass  # what was refused stays refused
+        self.abort()
 
     async def noop(self) -> Reply:
-        """Ask for a sign of life."""
-        self._write(b"NOOP\r\n")
-        return await self._reply()
+        """Ask for a sign of life.
+
+        Raises:
+            LostError: the connection broke.
+        """
+        try:
+            self._write(b"NOOP\r\n")
+            return await self._reply()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     def quit(self) -> None:
         """Say goodbye without waiting for the answer."""
