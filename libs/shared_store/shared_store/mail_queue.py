@@ -7,12 +7,12 @@ hand. Every step is one script.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from shared_store.commands import Call, Command, Reply, command, load_script
+from shared_store.dead_letters import DeadJob
 from shared_store.errors import QueueFull, StoreFull
 from shared_store.keyspace import (
     MAIL_DEAD,
@@ -71,48 +71,6 @@ class Claim:
 
     time: float
     jobs: tuple[Claimed, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeadJob:
-    """What is kept of a job that was given up: no address, no code, no link."""
-
-    id: str
-    reason: str
-    time: float
-    site: str = ""
-    domain: str = ""
-    login: str = ""
-    attempts: int = 0
-    history: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, job: MailJob, reason: str, time: float) -> DeadJob:
-        """Redact a job for the dead letters."""
-        return cls(
-            id=job.id,
-            reason=reason,
-            time=time,
-            site=job.site,
-            domain=job.to.rpartition("@")[2],
-            login=job.login,
-            attempts=job.attempts,
-            history=job.history,
-        )
-
-    def to_json(self) -> str:
-        """Write it as it lies in Redis."""
-        names = self.__slots__
-        return json.dumps({name: getattr(self, name) for name in names})
-
-    @classmethod
-    def from_json(cls, text: bytes) -> DeadJob:
-        """Read a dead letter; what can't be read is told as such, not refused."""
-        try:
-            values = json.loads(text)
-            return cls(**{**values, "history": tuple(values["history"])})
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return cls(id="?", reason="unreadable", time=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +152,12 @@ class MailQueue:
         try:
             return await store.take(*words, block=block) is not None
         except StoreFull:
-            # A full server refuses BLMOVE to move anything, so something is ready; claim's script may move it.
+            # A full server refuses BLMOVE even where there is nothing to move; claim's script may move what there is.
             await asyncio.sleep(min(block, 1.0))
             return True
 
     def claim(self, worker: str, *, room: int, known: Iterable[str]) -> Call[Claim | None]:
-        """Fill the worker's hand up to `room` jobs and give those it does not know of; None: its lease is gone."""
+        """Give the worker what it has in hand and does not know of, and more of that up to `room`; None: no lease."""
 
         def decode(replies: list[Reply]) -> Claim | None:
             if replies[0] is None:
@@ -339,8 +297,3 @@ def _outcome(text: Reply) -> Outcome | None:
         return Outcome(text.decode())
     except (AttributeError, ValueError):
         return None
-
-
-def queue_tags(shards: int) -> Sequence[str]:
-    """Name the hash tags of the queues: `mail`, then `mail-1`, `mail-2` and so on."""
-    return ["mail", *(f"mail-{number}" for number in range(1, shards))]

@@ -13,11 +13,12 @@ from redis import exceptions as redis_errors
 from shared_store import auth_codes, errors, fetch_cache, logins, rate_limits
 from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
+from shared_store.dead_letters import DeadJob
 from shared_store.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnreachable, translate
 from shared_store.locks import Locks
 from shared_store.logins import CodeStatus, StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.store import Store

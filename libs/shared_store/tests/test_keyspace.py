@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_store import auth_codes, fetch_cache, logins, rate_limits
+from shared_store.dead_letters import DeadJob
 from shared_store.document_keys import DOCUMENT, table
 from shared_store.key_sets import KeySet, KeySets, PublishedKey
 from shared_store.keyspace import KEYS, KeyPattern, digest
 from shared_store.locks import Locks
 from shared_store.logins import StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob, new_job_id
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.sealing import Sealer

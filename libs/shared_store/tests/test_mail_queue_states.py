@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from shared_store.commands import Call, command
+from shared_store.dead_letters import DeadJob
 from shared_store.errors import QueueFull
 from shared_store.mail_jobs import MailJob
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.store import Store
 from shared_store.testing.deployments import Deployment
 

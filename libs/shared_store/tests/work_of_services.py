@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from shared_store import auth_codes, fetch_cache, key_log, logins, rate_limits
+from shared_store.dead_letters import DeadJob
 from shared_store.key_log import KeyEvent
 from shared_store.key_sets import KeySet, KeySets, PublishedKey
 from shared_store.keyspace import (
@@ -21,7 +22,7 @@ from shared_store.keyspace import (
 from shared_store.locks import Locks
 from shared_store.logins import StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob, new_job_id
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.sealing import Sealer

@@ -45,7 +45,8 @@ from shared_store.errors import StoreError
 from shared_store.key_sets import KeySets
 from shared_store.keyspace import UNLOCKED_CHANNEL
 from shared_store.locks import Locks
-from shared_store.mail_queue import MailQueue, queue_tags
+from shared_store.mail_queue import MailQueue
+from shared_store.mail_shards import queue_tags
 from shared_store.notices import Notices
 from shared_store.sealing import Sealer
 from shared_store.store import Store

@@ -1,6 +1,7 @@
 """From the service's settings to what its parts take; `composition` puts the parts together."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import structlog
 
@@ -71,7 +72,7 @@ def login_settings(settings: Settings) -> LoginSettings:
         public_url=settings.public_url,
         session_ttl=settings.session_ttl,
         mail_wait=settings.mail_wait,
-        mail_queue_max=settings.mail_queue_max,
+        queue_bound=ceil(settings.mail_queue_max / settings.mail_queue_shards),
         resend_delay=settings.resend_delay,
     )
 

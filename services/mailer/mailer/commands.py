@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from mailer.composition import make_delivery, open_queues, open_renderer, open_store, open_transports
+from mailer.composition import make_delivery, open_renderer, open_store, open_transports
 from mailer.errors import MailerError
 from mailer.lease import ServerClock
 from mailer.metrics import Metrics
@@ -29,6 +29,7 @@ from shared_store.doctor import report
 from shared_store.errors import StoreError
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue
+from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
 from shared_store.store import Store
 
 LISTED = 100
@@ -88,9 +89,17 @@ async def look_at_queue(loaded: Loaded[Settings], arguments: argparse.Namespace)
     }
     async with open_store(loaded.settings) as store:
         try:
-            return await verbs[arguments.verb](store, open_queues(loaded.settings), arguments)
+            queues = await _queues(store, loaded.settings.mail_queue_shards)
+            return await verbs[arguments.verb](store, queues, arguments)
         except StoreError as error:
             raise MailerError(str(error)) from error
+
+
+async def _queues(store: Store, shards: int) -> Queues:
+    """The queues by their tags: those of the settings, and any other in which something lies."""
+    own = queue_tags(shards)
+    others = [tag for tag in queue_tags(MOST_SHARDS) if tag not in own]
+    return {tag: MailQueue(tag) for tag in (*own, *await store.run(tags_with(others, dead=True)))}
 
 
 async def _depth(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:

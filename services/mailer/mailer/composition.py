@@ -21,6 +21,7 @@ from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
 from mailer.routes import Route, Transport
 from mailer.settings import SERVICE, Settings
+from mailer.shards import Shards
 from mailer.transports.http import open_http_client
 from mailer.transports.mailgun import MailgunTransport
 from mailer.transports.postmark import PostmarkTransport
@@ -38,7 +39,6 @@ from shared_store.batching import Batching
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
 from shared_store.locks import Locks
-from shared_store.mail_queue import MailQueue, queue_tags
 from shared_store.notices import Notices
 from shared_store.store import Store
 
@@ -47,7 +47,7 @@ from shared_store.store import Store
 class Service:
     """What runs: the workers and what goes on beside them, what readiness asks, and the metrics."""
 
-    workers: Sequence[Worker]
+    shards: Shards
     helpers: Sequence[Callable[[], Coroutine[None, None, None]]]
     checks: Sequence[Check]
     registry: CollectorRegistry
@@ -56,9 +56,7 @@ class Service:
         """Send mail until asked to stop, and leave nothing in hand."""
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(helper()) for helper in self.helpers]
-            async with asyncio.TaskGroup() as working:
-                for worker in self.workers:
-                    working.create_task(worker.run(stop))
+            await self.shards.work(stop)
             for task in helpers:
                 task.cancel()
 
@@ -74,7 +72,6 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     uncounted = [parse_recipient(address).address for address in settings.uncounted_emails]
     metrics = Metrics(registry, uncounted=uncounted)
     clock = ServerClock()
-    queues = open_queues(settings)
     async with open_store(settings) as store, open_transports(settings) as transports:
         delivery = make_delivery(settings, transports, metrics)
         tools = Tools(
@@ -86,16 +83,16 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             attempt_timeout=settings.send_email_timeout,
         )
         slots = Slots(settings.mail_concurrency)
-        workers = [Worker(queue, store, tools, slots) for queue in queues.values()]
-        reaper = Reaper(store, Locks(store, Notices(store)), queues, metrics)
-        watch = Watch(store, queues, metrics, clock)
-        checks = (Check("redis", store.ping), Check("lease", _registered(workers)))
-        yield Service(workers, (reaper.run, watch.run, delivery.run, tools.settling.work), checks, registry)
-
-
-def open_queues(settings: Settings) -> dict[str, MailQueue]:
-    """The queues by their tags."""
-    return {tag: MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)}
+        shards = Shards(
+            settings.mail_queue_shards,
+            store=store,
+            make_worker=lambda queue: Worker(queue, store, tools, slots),
+            metrics=metrics,
+        )
+        reaper = Reaper(store, Locks(store, Notices(store)), shards.queues, metrics)
+        watch = Watch(store, shards.queues, metrics, clock)
+        checks = (Check("redis", store.ping), Check("lease", _registered(shards.workers)))
+        yield Service(shards, (reaper.run, watch.run, delivery.run, tools.settling.work), checks, registry)
 
 
 def open_store(settings: Settings) -> Store:

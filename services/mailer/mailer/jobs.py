@@ -19,9 +19,10 @@ from mailer.verdicts import Fault, Kind, Verdict
 from service_kit.tracing import Trace
 from shared_store.batching import Batching
 from shared_store.commands import Call
+from shared_store.dead_letters import DeadJob
 from shared_store.errors import CorruptRecord, StoreError
 from shared_store.mail_jobs import MailJob, NewerJob
-from shared_store.mail_queue import POISON_DEATHS, Claimed, DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import POISON_DEATHS, Claimed, MailQueue, Outcome
 
 T = TypeVar("T")
 

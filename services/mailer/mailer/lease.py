@@ -50,34 +50,35 @@ class ServerClock:
 
 
 class Slots:
-    """How many jobs may be in hand over all queues of a mailer."""
+    """How many jobs may be in hand over all queues of a mailer. Queues get them in turn, so a full one starves none."""
 
     def __init__(self, number: int) -> None:
-        self._free = number
-        self._freed = asyncio.Event()
+        self._free = asyncio.Semaphore(number)
+        self._owed = 0  # taken without asking: kept from those that come back next
 
     async def reserve_one(self, *, wait: float) -> bool:
         """Wait up to `wait` seconds for a slot and take it."""
         try:
             async with asyncio.timeout(wait):
-                while self._free <= 0:
-                    self._freed.clear()
-                    await self._freed.wait()
+                await self._free.acquire()
         except TimeoutError:
             return False
-        self._free -= 1
         return True
 
-    def reserve_rest(self) -> int:
-        """Take all that are free; tells how many."""
-        taken, self._free = max(0, self._free), min(0, self._free)
+    async def reserve_rest(self) -> int:
+        """Take all that are free, unless somebody waits for one; tells how many."""
+        taken = 0
+        while not self._free.locked():
+            await self._free.acquire()
+            taken += 1
         return taken
 
     def release(self, number: int) -> None:
         """Give slots back; a negative number takes that many without asking."""
-        self._free += number
-        if self._free > 0:
-            self._freed.set()
+        number -= self._owed
+        self._owed = max(0, -number)
+        for _ in range(number):
+            self._free.release()
 
 
 def new_worker_name() -> str:

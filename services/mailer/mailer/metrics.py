@@ -54,6 +54,10 @@ class Metrics:
         self.queue_taken = Gauge("mailer_queue_taken", "Jobs in the hands of all mailers", registry=registry)
         self.queue_dead = Gauge("mailer_queue_dead", "Jobs given up and not yet purged", registry=registry)
         self.oldest = Gauge("mailer_queue_oldest_seconds", "Age of the job to be taken next", registry=registry)
+        self.queues_adopted = Gauge(
+            "mailer_queues_adopted", "Queues beyond mail_queue_shards that are served since mail was in them",
+            registry=registry,
+        )  # fmt: skip
         self.store_up = Gauge("mailer_store_up", "1 while Redis answers", registry=registry)
 
     def attempt(self, verdict: Verdict, *, to: str, took: float, waited: float | None) -> None:

@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger()
 
 
 class Reaper:
-    """Puts back what dead workers had in hand, one reaper at a time over all mailers."""
+    """Puts back what dead workers had in hand, one reaper at a time over all mailers. `queues` may grow."""
 
     def __init__(self, store: Store, locks: Locks, queues: Mapping[str, MailQueue], metrics: Metrics) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class Reaper:
 
     async def _round(self) -> None:
         looks_back = time.monotonic() - self._looked_back > LOOK_BACK_EVERY
-        ended = {tag: await self._ended(queue, looks_back=looks_back) for tag, queue in self._queues.items()}
+        ended = {tag: await self._ended(queue, looks_back=looks_back) for tag, queue in tuple(self._queues.items())}
         if not any(ended.values()) or time.monotonic() - self._store_away < GRACE:
             return
         async with self._locks.holding("mail-reaper", ttl=LOCK_TTL) as lock:
@@ -75,7 +75,7 @@ class Reaper:
 
 
 class Watch:
-    """Measures the queues every few seconds and says so while Redis is away."""
+    """Measures the queues, which may grow, every few seconds, and says so while Redis is away."""
 
     def __init__(self, store: Store, queues: Mapping[str, MailQueue], metrics: Metrics, clock: ServerClock) -> None:
         self._store = store
@@ -101,12 +101,13 @@ class Watch:
             await asyncio.sleep(TELL_EVERY)
 
     async def _measure(self) -> None:
-        depths = [await queue.depth(self._store) for queue in self._queues.values()]
+        queues = tuple(self._queues.values())  # more may come meanwhile
+        depths = [await queue.depth(self._store) for queue in queues]
         self._metrics.queue_ready.set(sum(depth.ready for depth in depths))
         self._metrics.queue_delayed.set(sum(depth.delayed for depth in depths))
         self._metrics.queue_taken.set(sum(sum(depth.taken.values()) for depth in depths))
         self._metrics.queue_dead.set(sum(depth.dead for depth in depths))
-        ages = [await oldest_age(self._store, queue, self._clock.now()) for queue in self._queues.values()]
+        ages = [await oldest_age(self._store, queue, self._clock.now()) for queue in queues]
         self._metrics.oldest.set(max(ages))
 
 

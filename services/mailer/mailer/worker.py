@@ -12,14 +12,13 @@ import structlog
 from mailer.jobs import Jobs, Tools
 from mailer.lease import LEASE, RENEW, Lease, Slots, new_worker_name
 from service_kit.stopping import Stop
-from shared_store.errors import StoreError, StoreFull
+from shared_store.errors import StoreError
 from shared_store.mail_queue import Claimed, MailQueue
 from shared_store.store import Store
 
 BLOCK = 1.0  # seconds a wait for a job may take; a stop waits for it
 SLOT_WAIT = 1.0
 PROMOTE_EVERY = 0.5
-FULL_PAUSE = 0.25  # between looks at the queue while a full server refuses blocking moves
 PAUSE, LONGEST_PAUSE = 0.1, 2.0  # back-off while Redis is away
 DRAIN = 15.0  # of the 20 s that a stop may take; the rest is for giving back
 GIVE_BACK_BOUND = 3.0
@@ -37,7 +36,7 @@ class Worker:
         self._metrics = tools.metrics
         self._jobs = Jobs(queue, tools)
         self._slots = slots
-        self._plenty = False
+        self._look = False  # whether a claim may find something
         self.lease: Lease | None = None
 
     async def run(self, stop: Stop) -> None:
@@ -87,7 +86,7 @@ class Worker:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _take_some(self, lease: Lease, stop: Stop, group: asyncio.TaskGroup) -> None:
-        """Wait for a job, and take as many as there is room for."""
+        """Wait for a job, or take as many as there is room for."""
         if not await self._slots.reserve_one(wait=SLOT_WAIT):
             return
         reserved = 1
@@ -96,28 +95,25 @@ class Worker:
                 return
             if not lease.is_fresh and not await self._renew(lease):
                 return
-            if not self._plenty:
-                await self._wait_for_job(lease, stop)
-            reserved += self._slots.reserve_rest()
-            room = len(lease.hand) + reserved
-            claim = await self._store.run(self._queue.claim(lease.worker, room=room, known=tuple(lease.hand)))
+            if not self._look:
+                # There is room, but other queues may have it while nothing is in this one.
+                self._slots.release(1)
+                reserved = 0
+                self._look = True  # also where the wait fails: the job may have been moved all the same
+                await self._queue.wait_for_job(self._store, lease.worker, block=BLOCK)
+                return
+            reserved += await self._slots.reserve_rest()
+            claim = await self._store.run(self._queue.claim(lease.worker, room=reserved, known=tuple(lease.hand)))
             if claim is None:
                 self._lose(lease)
                 return
             self._clock.set(claim.time)
-            self._plenty = len(claim.jobs) >= reserved
+            self._look = len(claim.jobs) >= reserved
             for claimed in claim.jobs:
                 self._begin(claimed, lease, group)
             reserved -= len(claim.jobs)
         finally:
             self._slots.release(reserved)
-
-    async def _wait_for_job(self, lease: Lease, stop: Stop) -> None:
-        try:
-            await self._queue.wait_for_job(self._store, lease.worker, block=BLOCK)
-        except StoreFull:
-            # A full server refuses to move a job; `claim` frees memory first, and may.
-            await stop.wait(FULL_PAUSE)
 
     def _begin(self, claimed: Claimed, lease: Lease, group: asyncio.TaskGroup) -> None:
         task = group.create_task(self._jobs.work_on(claimed, lease))

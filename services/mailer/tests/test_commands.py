@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.dead_letters import DeadJob
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.store import Store
 
 from .processes import enqueue, job

@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from mailer.composition import Service, build
-from mailer.settings import Settings
-from service_kit.settings import load
-from service_kit.stopping import Stop
+from mailer.composition import Service
 from shared_store.commands import Call, command
+from shared_store.dead_letters import DeadJob
 from shared_store.keyspace import MAIL_DELAYED, MAIL_JOBS, MAIL_LEASES, MAIL_READY, mail_result_channel
 from shared_store.mail_jobs import MailJob
-from shared_store.mail_queue import DeadJob, MailQueue, Outcome
+from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.store import Store
 
+from .conftest import Start
 from .processes import enqueue, is_done, job, until
 from .smtp_server import CLOSE, Received, Rules, SmtpServer, first, only
 
 QUEUE = MailQueue()
-Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
-
-
-@pytest.fixture
-async def smtp() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def start(valkey_url: str, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Run a mailer while a block runs; at its end it is stopped as by a signal."""
-    monkeypatch.setattr("mailer.worker.BLOCK", 0.2)  # a stop waits for it
-
-    @contextlib.asynccontextmanager
-    async def run(**settings: object) -> AsyncIterator[Service]:
-        given = {"redis_url": valkey_url, "from_address": "login@broker.example", "smtp_security": "off",
-                 "smtp_server": f"127.0.0.1:{smtp.port}", **settings}  # fmt: skip
-        environment = {f"BROKER_{name.upper()}": str(value) for name, value in given.items()}
-        stop = Stop()
-        async with build(load(Settings, service="mailer", environ=environment).settings) as service:
-            running = asyncio.create_task(service.run(stop))
-            try:
-                yield service
-            finally:
-                stop.request("the test is over")
-                async with asyncio.timeout(25):
-                    await running
-
-    return run
 
 
 def value(service: Service, name: str, **labels: str) -> float:
@@ -301,7 +268,7 @@ async def test_lost_lease_is_taken_up_under_another_name_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setattr("mailer.worker.RENEW", 0.1)
     async with start() as service:
-        [worker] = service.workers
+        [worker] = service.shards.workers
         await until(lambda: worker.lease is not None)
         assert worker.lease is not None
         before = worker.lease.worker
@@ -318,7 +285,7 @@ async def test_job_moved_into_the_hand_of_a_lost_lease_is_given_back(
     valkey_store: Store, smtp: SmtpServer, start: Start
 ) -> None:
     async with start() as service:
-        [worker] = service.workers
+        [worker] = service.shards.workers
         await until(lambda: worker.lease is not None)
         await ask(valkey_store, "DEL", MAIL_LEASES.key(tag="mail"))
         await enqueue(valkey_store, job("jane@example.org"))  # taken by the blocking move that is under way
@@ -343,7 +310,7 @@ async def test_delivered_mail_that_comes_again_is_finished_and_not_sent(
 
     monkeypatch.setattr(MailQueue, "finish", failing)
     async with start() as service:
-        [worker] = service.workers
+        [worker] = service.shards.workers
         await enqueue(valkey_store, asked, job("other@example.org", deadline=4e9))
         await until(lambda: len(smtp.received) == 2)
         await until(lambda: worker.lease is not None and len(worker.lease.hand) >= 2)

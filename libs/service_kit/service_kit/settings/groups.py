@@ -115,8 +115,8 @@ class QueueSettings(SettingsGroup):
         description="Where your own templates, static files and catalogues lie, each in place of the shipped one",
     )
     session_ttl: t.Lifetime = Field(900, description="Seconds a person has to finish a login")
-    mail_queue_max: t.Count = Field(100_000, description="Mails that may wait; more logins are refused with 503")
-    mail_queue_shards: t.Count = Field(1, description="Parts the mail queue is split into, for a Redis Cluster")
+    mail_queue_max: t.QueueLength = Field(100_000, description="Mails that may wait; more logins are refused with 503")
+    mail_queue_shards: t.Shards = Field(1, description="Parts the mail queue is split into, for a Redis Cluster")
     uncounted_emails: t.MailAddresses = Field((), description="Addresses left out of the metrics of success")
 
 

@@ -241,6 +241,10 @@ MOST_SECONDS = 10 * 365 * 86400
 Text = Annotated[str, AfterValidator(_one_line), Advice("text in quotes")]
 Switch = Annotated[bool, Strict(), Advice("true or false")]
 Count = Annotated[int, Strict(), _number(1, 10_000_000), Advice("a whole number from 1 to 10000000")]
+Concurrency = Annotated[int, Strict(), _number(1, 1000), Advice("a whole number from 1 to 1000")]
+# More would be sent too late: a login lives for 15 minutes.
+QueueLength = Annotated[int, Strict(), _number(1, 1_000_000), Advice("a whole number from 1 to 1000000")]
+Shards = Annotated[int, Strict(), _number(1, 64), Advice("a whole number from 1 to 64")]
 Replicas = Annotated[int, Strict(), _number(0, 10), Advice("a whole number from 0 to 10")]
 Port = Annotated[int, Strict(), _number(1, 65535), Advice("a port from 1 to 65535")]
 PortOrOff = Annotated[int, Strict(), _number(0, 65535), Advice("a port from 1 to 65535, or 0 to have none")]

@@ -38,12 +38,12 @@ MAIL_MARGIN = 120  # seconds before a login's end after which its mail is not se
 
 @dataclass(frozen=True, slots=True)
 class LoginSettings:
-    """What the operator chose; times in seconds."""
+    """What the operator chose; times in seconds, `queue_bound` in mails of one queue."""
 
     public_url: str
     session_ttl: int
     mail_wait: float
-    mail_queue_max: int
+    queue_bound: int
     resend_delay: float
 
 
@@ -136,7 +136,7 @@ class Logins:
         )
         queue = self._queue_of(session_id)
         with self._results.expecting(job.id) as result:
-            await self._store.run_all(save, queue.enqueue(job, bound=self._settings.mail_queue_max))
+            await self._store.run_all(save, queue.enqueue(job, bound=self._settings.queue_bound))
             outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
         log.info(
             "login_begun", login=job.login, site=str(request.client_id), job=job.id, mail=outcome or "not known yet"
@@ -176,7 +176,7 @@ class Logins:
         job = self._mail_job(request, visitor, session_id, code, life=allowed.life_left)
         queue = self._queue_of(session_id)
         with self._results.expecting(job.id) as result:
-            await self._store.run(queue.enqueue(job, bound=self._settings.mail_queue_max))
+            await self._store.run(queue.enqueue(job, bound=self._settings.queue_bound))
             outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
         log.info("mail_sent_again", login=job.login, job=job.id, mail=outcome or "not known yet")
         return Resent(request, sent=True, wait=self._settings.resend_delay, outcome=outcome)
