@@ -131,10 +131,10 @@ async def hand(store: Store, tag: str) -> int:
 
 
 def test_setting_takes_as_many_queues_as_mailers_look_into() -> None:
-    given = {"BROKER_FROM_ADDRESS": "login@broker.example", "BROKER_SMTP_SERVER": "127.0.0.1"}
+    given = {"redis_url": "redis://unused", "from_address": "login@broker.example", "smtp_server": "127.0.0.1"}
 
     def shards(number: int) -> int:
-        environ = given | {"BROKER_MAIL_QUEUE_SHARDS": str(number)}
+        environ = {f"BROKER_{name.upper()}": text for name, text in {**given, "mail_queue_shards": str(number)}.items()}
         return load(Settings, service="mailer", environ=environ).settings.mail_queue_shards
 
     assert shards(MOST_SHARDS) == MOST_SHARDS
