@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from shared_store.acl import SERVICES
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError, StoreRefused
+from shared_store.mail_checks import mail_is_served
 from shared_store.server_checks import Finding, Severity, judge
 from shared_store.server_facts import gather
 from shared_store.store import Store
@@ -32,12 +33,13 @@ async def examine(store: Store, services: Sequence[str] = tuple(SERVICES)) -> li
     try:
         async with asyncio.timeout(BOUND):
             facts = await gather(store, services)
+            mail = [await mail_is_served(store)] if "mailer" in services else []
     except (StoreError, TimeoutError) as error:
         reason = str(error) or f"no answer within {BOUND:.0f} s"
         mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else "redis_url"
         return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
     reached = Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
-    return [reached, *_together([finding for one in facts for finding in judge(one)])]
+    return [reached, *_together([finding for one in facts for finding in judge(one)]), *mail]
 
 
 async def report(url: str, options: ConnectionOptions, *, services: Sequence[str], as_json: bool) -> tuple[str, int]:

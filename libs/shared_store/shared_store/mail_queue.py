@@ -224,6 +224,11 @@ class MailQueue:
 
     # --- the operator's side ---
 
+    def mailers(self) -> Call[int]:
+        """Count the workers whose lease has not ended."""
+        commands = (command("ZCARD", self._leases), _EXPIRED([self._leases]))
+        return Call(commands, lambda replies: int(replies[0]) - len(replies[1]))
+
     async def depth(self, store: Store) -> Depth:
         """Count what waits."""
         commands = (

@@ -12,7 +12,10 @@ from shared_store.acl import DOCTOR_USER, SERVICES
 from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.document_acl import users
+from shared_store.mail_jobs import MailJob
+from shared_store.mail_queue import MailQueue
 from shared_store.server_checks import CHECKS
+from shared_store.store import Store
 from shared_store.testing.deployments import deployment
 from shared_store.testing.servers import RedisServer, free_port
 
@@ -144,3 +147,22 @@ async def test_server_that_is_not_there_is_one_error() -> None:
 def test_every_finding_is_explained_on_the_operators_page() -> None:
     page = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
     assert [check.__name__ for check in CHECKS if f"`{check.__name__}`" not in page] == []
+
+
+async def test_mail_that_no_mailer_takes_is_found_in_whatever_queue_it_is(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared_store.mail_checks.LOOK_AGAIN", 0.01)
+    url, queue = f"unix://{server.socket}", MailQueue("mail-9")
+    job = MailJob("job", "a@b.example", "en", "https://s.example", "https://l.example", "abc123", 4e9, 900)
+    async with Store(url) as store:
+        await store.run(queue.enqueue(job, bound=9))
+        text, code = await report(url, ConnectionOptions(), services=["mailer"], as_json=False)
+        assert "no mailer takes the mail in mail-9" in text
+        assert code == 2
+        await store.run(queue.register("dead", lease=-1))
+        assert (await examine(url, "mailer"))[0]["mail_is_served"] == "error"
+        await store.run(queue.register("alive", lease=60))
+        assert (await examine(url, "mailer"))[0]["mail_is_served"] == "ok"
+        assert (await examine(as_user(server, "mailer"), "mailer"))[0]["mail_is_served"] == "ok"
+        assert (await examine(as_user(server, DOCTOR_USER)))[0]["mail_is_served"] == "unknown"

@@ -23,7 +23,7 @@ from shared_store.keyspace import (
 )
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import Claimed, Depth, MailQueue, Outcome, parse_result
-from shared_store.mail_shards import queue_tags
+from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
 from shared_store.notices import Notices
 from shared_store.store import Store
 
@@ -420,6 +420,28 @@ async def test_queues_of_other_tags_are_apart(store: Store) -> None:
     assert queue_tags(3) == ["mail", "mail-1", "mail-2"]
     await fill(store, 1)
     assert (await MailQueue("mail-1").depth(store)).ready == 0
+
+
+async def test_queues_with_jobs_are_found_wherever_the_jobs_are(store: Store) -> None:
+    tags = queue_tags(MOST_SHARDS)
+    last = tags[-1]
+    assert await store.run(tags_with(tags)) == []
+    assert await store.run(tags_with([])) == []
+    for tag in ("mail-7", last):
+        await store.run(MailQueue(tag).enqueue(job(1), bound=9))
+    await store.run(MailQueue(last).register("w", lease=60))
+    await MailQueue(last).wait_for_job(store, "w", block=5)
+    assert await store.run(tags_with(tags)) == ["mail-7", last]
+    await store.run(MailQueue(last).bury("w", DeadJob.of(job(1), "expired", 1.0), Outcome.FAILED))
+    assert await store.run(tags_with(tags)) == ["mail-7"]
+    assert await store.run(tags_with(tags, dead=True)) == ["mail-7", last]
+
+
+async def test_mailers_of_a_queue_are_those_whose_lease_goes_on(store: Store) -> None:
+    assert await store.run(QUEUE.mailers()) == 0
+    for worker, lease in (("w", 60), ("x", 60), ("dead", -1)):
+        await store.run(QUEUE.register(worker, lease=lease))
+    assert await store.run(QUEUE.mailers()) == 2
 
 
 @pytest.mark.parametrize("key", [READY, DELAYED, JOBS, LEASES, HAND])
