@@ -108,8 +108,6 @@ BACK = [
           {"code_challenge": "+" * 43, "code_challenge_method": "S256"}),
     Fault("no address", "login_hint is not a valid email address: ", {"login_hint": "nobody"}),
     Fault("address of an IP", "login_hint is not a valid email address: ", {"login_hint": "a@[127.0.0.1]"}),
-    Fault("address that no mail can be sent to", "login_hint is not a valid email address: no mail",
-          {"login_hint": "nobody.{person}@protocol.example"}),
     Fault("blocked domain", "the domain of the email address is blocked", {"login_hint": "{person}@blocked.example"}),
     Fault("domain without mail", "the domain of the email address is invalid",
           {"login_hint": "{person}@nowhere.example"}),
@@ -257,3 +255,21 @@ def test_body_that_cannot_be_read_is_told_here(
     headers = {"content-type": content_type}
     check_page(client.post("/auth", content=body, headers=headers), "Technical description", status)
     check_json(client.post("/auth", content=body, headers=headers | JSON), "invalid_request", "", status)
+
+
+REFUSED = Fault("address that the mail server refuses", "login_hint is not a valid email address: no mail",
+                {"login_hint": "nobody.{person}@protocol.example"})  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_address_that_the_mail_server_refuses_can_be_corrected_here(
+    client: httpx.Client, new_address: Callable[[], str], mode: str
+) -> None:
+    pairs = REFUSED.pairs(new_address(), mode)
+    answer = send(client, "GET", pairs)
+    assert (answer.status_code, "location" in answer.headers) == (400, False)
+    assert "does not take our email" in answer.text
+    [form] = forms(answer)
+    assert form.action == "/auth"
+    assert form.fields["_login_hint"] == dict(pairs)["login_hint"]
+    check_json(send(client, "GET", REFUSED.pairs(new_address(), mode), **JSON), "invalid_request", REFUSED.text)

@@ -17,6 +17,7 @@ AuthApiError
   WebhookKeyError           the key that a mail provider's calls are checked with is no such key
   OAuthError                an answer of the protocol: error code, description, status, where it goes
     MailCameBackError       mail to the address came back, so none is sent
+        MailRefusedError    it was refused just now
     WebhookRefusedError     a mail provider's call is not the provider's, or too old
     WebhookMalformedError   a mail provider's call is not in the provider's form
     BearerError             the same for an access token, with its WWW-Authenticate value
@@ -142,9 +143,17 @@ class MailCameBackError(OAuthError):
     It is not sent back to the relying party, where nobody could choose another address.
     """
 
+    description = "mail to the address of login_hint came back, so no other is sent for now"
+
     def __init__(self, request: "AuthorizationRequest") -> None:
-        super().__init__("invalid_request", "mail to the address of login_hint came back, so no other is sent for now")
+        super().__init__("invalid_request", self.description)
         self.request = request
+
+
+class MailRefusedError(MailCameBackError):
+    """The mail was refused for good while the page waited; told as one that came back."""
+
+    description = "login_hint is not a valid email address: no mail can be sent to it"
 
 
 class WebhookRefusedError(OAuthError):

@@ -52,7 +52,7 @@ class Rules:
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8")
     tls: ssl.SSLContext | None = None  # offers STARTTLS
     implicit_tls: bool = False
-    after: Callable[[Received], bool] = lambda _mail: True  # told of each accepted mail; False: no reply, close
+    after: Callable[[Received], str | None] = lambda _mail: None  # told of each accepted mail; CLOSE or HANG: no reply
     mails_per_connection: int = 1_000_000_000
     auth: tuple[str, str] | None = None
     mechanisms: str = "PLAIN"
@@ -188,11 +188,8 @@ class _Connection(asyncio.Protocol):
             mail = Received(self._sender, self._recipient, self._options, content, self._tls)
             self._server.received.append(mail)
             self._mails += 1
-            if self._rules.after(mail):
-                self._transport.write(b"250 2.0.0 taken\r\n")
-            else:
-                self.close()
-        elif answer == CLOSE:
+            answer = self._rules.after(mail) or "250 2.0.0 taken"
+        if answer == CLOSE:
             self.close()
         elif answer != HANG:
             self._transport.write(answer.encode() + b"\r\n")
@@ -316,7 +313,7 @@ def first(stage: str, *replies: str) -> Callable[[str, str], str | None]:
 
 async def _serve_alone(port: int) -> None:
     """Listen as a process of its own, which can be stopped and killed; tells each recipient on a line."""
-    async with SmtpServer(Rules(after=lambda mail: print(mail.recipient, flush=True) is None), port=port):
+    async with SmtpServer(Rules(after=lambda mail: print(mail.recipient, flush=True)), port=port):
         print("ready", flush=True)
         await asyncio.Event().wait()
 

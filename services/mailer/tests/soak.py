@@ -27,14 +27,14 @@ from shared_store.store import Store
 from shared_store.testing.servers import RedisServer, free_port
 
 from .processes import MailerProcess, is_done, job, until
-from .smtp_server import CLOSE, Received, SmtpServer
+from .smtp_server import CLOSE, HANG, Received, SmtpServer
 
 MAILERS = 4
 AT_ONCE = 250  # jobs handed over in one round trip
 QUEUE = MailQueue()
 _MESSAGE_ID = re.compile(rb"^Message-ID: <([^@>]+)@", re.MULTILINE | re.IGNORECASE)
 # Of a hundred mails, so many meet each of these at the server. A refusal for good is a job's end, with its reason.
-REFUSED_FOR_NOW, REFUSED_FOR_GOOD, CLOSED_BEFORE, CLOSED_AFTER = 3, 1, 1, 1
+REFUSED_FOR_NOW, REFUSED_FOR_GOOD, CLOSED_BEFORE, CLOSED_AFTER, SILENT_AFTER = 3, 1, 1, 1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """One mail that the server took: when (Unix time), from which mailer, and whether it said so."""
+    """One mail that the server took: when (Unix time), from which mailer; CLOSE or HANG where it did not say so."""
 
     at: float
     mailer: str
-    told: bool
+    instead: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Books:
                 event = json.loads(line)
                 if event.get("event") == "mail_given_up":
                     self.dead[event["job"]] = event["reason"]
-                elif event.get("event") == "mail_put_off" and event["reason"].startswith("content "):
+                elif event.get("event") == "mail_put_off" and event["reason"] == "content timed out":
                     self.unknown.add(event["job"])
 
     @property
@@ -109,7 +109,7 @@ class Books:
         for death in self.deaths:
             if death.mailer == taken.mailer and job_id in death.hand and death.at > taken.at - 1:
                 return "killed or stopped between the server's reply and the finish"
-        if not taken.told:
+        if taken.instead == CLOSE:
             return "closed after DATA without a reply"
         return "no reply within the attempt's time" if job_id in self.unknown else None
 
@@ -146,15 +146,17 @@ class Soak:
             return CLOSE
         return None
 
-    def _accept(self, mail: Received) -> bool:
+    def _accept(self, mail: Received) -> str | None:
         self._smtp.received.clear()
         self._smtp.commands.clear()
         found = _MESSAGE_ID.search(mail.content)
         assert found is not None
-        told = self._random.random() * 100 >= CLOSED_AFTER
-        self.books.served["taken" if told else "closed after DATA, taken"] += 1
-        self.books.accepted[found[1].decode()].append(Acceptance(time.time(), mail.sender, told))
-        return told
+        chance = self._random.random() * 100
+        instead = CLOSE if chance < CLOSED_AFTER else HANG if chance < CLOSED_AFTER + SILENT_AFTER else None
+        what = {None: "taken", CLOSE: "closed after DATA, taken", HANG: "silent after DATA, taken"}[instead]
+        self.books.served[what] += 1
+        self.books.accepted[found[1].decode()].append(Acceptance(time.time(), mail.sender, instead))
+        return instead
 
     # --- handing over ---
 

@@ -88,9 +88,9 @@ async def test_transient_failure_is_tried_again_with_the_same_message_id(
     ids: list[str] = []
     smtp.rules.answer = first("content", "451 4.3.0 later", "452 4.3.1 later")
 
-    def taken(mail: Received) -> bool:
+    def taken(mail: Received) -> str | None:
         ids.append(mail.message["Message-ID"])
-        return len(ids) > 1
+        return CLOSE if len(ids) == 1 else None
 
     smtp.rules.after = taken
     async with start() as service:

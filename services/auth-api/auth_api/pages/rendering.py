@@ -171,14 +171,17 @@ class Pages:
         link = None if try_again is None else _link(try_again)
         return self._render("cancelled", locale, site=site, try_again=link)
 
-    def came_back(self, *, locale: Locale, address: str, other_address: Fields, site_link: str) -> str:
-        """Mail to the address came back, so none is sent.
+    def came_back(
+        self, *, locale: Locale, address: str, other_address: Fields, site_link: str, just_now: bool = False
+    ) -> str:
+        """Mail to the address came back, so none is sent; or it was refused `just_now`.
 
         `other_address` as for `confirm`; `site_link` leads back to the site, and raises UnsafeUrlError unless http(s).
         """
         return self._render(
-            "came_back", locale, address=address, other_address=other_address, site_link=_link(site_link)
-        )
+            "came_back", locale, address=address, other_address=other_address, site_link=_link(site_link),
+            just_now=just_now,
+        )  # fmt: skip
 
     def home(self, *, locale: Locale) -> str:
         """What this service is."""

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auth_api.discovery.providers import Provider
+from auth_api.errors import MailRefusedError
 from auth_api.login.federation import Federation
 from auth_api.login.logins import Logins, MailSent, Visitor
 from auth_api.login.paths import Paths
@@ -20,8 +21,6 @@ from auth_api.routes.answers import Answers, json_answer, leading_to
 from auth_api.routes.requests import LoginCookie, Params, locale_of, parameters, speak, wants_json
 from auth_api.routes.visitors import Visitors
 from shared_store.mail_queue import Outcome
-
-UNMAILABLE = "login_hint is not a valid email address: no mail can be sent to it"
 
 
 class Authorize:
@@ -95,7 +94,7 @@ class Authorize:
         with self._metrics.measure(self._metrics.email_send, request.address):
             sent = await self._logins.send_mail(request, visitor, refundable=refundable)
         if sent.outcome is Outcome.REJECTED:
-            raise request.failure("invalid_request", UNMAILABLE)
+            raise MailRefusedError(request)
         cookie = self._cookie.set(sent.session_id, sent.browser_secret) if self._cookie else None
         if as_json:
             content = {"result": "verification_code_sent", "session": sent.session_id}

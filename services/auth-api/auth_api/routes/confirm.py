@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auth_api.errors import LoginGoneError
+from auth_api.errors import LoginGoneError, MailRefusedError
 from auth_api.login.codes import read_code
 from auth_api.login.completion import Confirmed
 from auth_api.login.logins import CheckedCode, CodeAnswer, Logins
@@ -63,7 +63,7 @@ class Confirm:
         resent = await self._logins.resend(session_id, secret, self._visitors.visitor(http))
         speak(http, resent.request.ui_locales)
         if resent.outcome is Outcome.REJECTED:
-            raise resent.request.failure("invalid_request", "no mail can be sent to this address")
+            raise MailRefusedError(resent.request)
         notice = None
         if resent.sent:
             notice = Notice.RESENT if resent.outcome is Outcome.DELIVERED else Notice.LATE

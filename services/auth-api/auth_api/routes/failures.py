@@ -18,6 +18,7 @@ from auth_api.errors import (
     BearerError,
     LoginGoneError,
     MailCameBackError,
+    MailRefusedError,
     NoSigningKeyError,
     OAuthError,
     TooManyAttemptsError,
@@ -81,7 +82,7 @@ class Failures:
                 log.debug("error_sent_back", error=error.error, description=error.description)
                 return self._answers.carry(sent_back, error.return_address, locale=locale_of(request))
         if isinstance(error, MailCameBackError) and not as_json:
-            return self._came_back(request, error.request)
+            return self._came_back(request, error.request, just_now=isinstance(error, MailRefusedError))
         told = self._tell(error)
         headers = {"retry-after": str(told.retry_after)} if told.retry_after is not None else {}
         if isinstance(error, BearerError):
@@ -108,13 +109,14 @@ class Failures:
         form_action = "'self' http:" if again is not None else "'self'"
         return self._answers.page(html, status=told.status, headers=headers, form_action=form_action)
 
-    def _came_back(self, request: Request, asked: AuthorizationRequest) -> Response:
+    def _came_back(self, request: Request, asked: AuthorizationRequest, *, just_now: bool) -> Response:
         address = asked.address.original if asked.address else ""
         html = self._answers.pages.came_back(
             locale=locale_of(request),
             address=address,
             other_address={**asked.parameters(), "_login_hint": address},
             site_link=str(asked.client_id),
+            just_now=just_now,
         )
         return self._answers.page(html, status=400, form_action=f"'self' {leading_to(asked.client_id)}")
 

@@ -39,15 +39,42 @@ async def test_page_comes_without_the_mails_outcome_and_says_that_it_may_be_late
     assert "taking longer" in answer.text
 
 
-async def test_address_that_cannot_be_mailed_is_told_to_the_site(broker: Broker) -> None:
+async def test_person_whose_address_cannot_be_mailed_is_offered_another(
+    broker: Broker, form_fields: FormFields
+) -> None:
     broker.postbox.outcome = Outcome.REJECTED
     answer = await broker.authorize(response_mode="query")
-    assert answer.status_code == 303
-    sent = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
-    assert sent["error"] == "invalid_request"
-    assert sent["error_description"].startswith("login_hint is not a valid email address")
-    assert sent["state"] == "s-1"
-    assert sent["iss"] == "http://localhost:3333"
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+    assert "does not take our email" in answer.text
+    assert "have it mailed again" not in answer.text
+    fields = form_fields(answer.text)
+    assert (fields["_login_hint"], fields["state"]) == ("Person@Example.com", "s-1")
+    assert "login_hint" not in fields
+    asked = await broker.browser.post("/auth", data=fields)
+    assert 'value="Person@Example.com"' in asked.text
+
+
+async def test_program_whose_address_cannot_be_mailed_is_told_so(
+    broker: Broker, authorization_request: MakeRequest
+) -> None:
+    broker.postbox.outcome = Outcome.REJECTED
+    answer = await broker.browser.post("/auth", data=authorization_request(), headers={"accept": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "invalid_request",
+        "error_description": "login_hint is not a valid email address: no mail can be sent to it",
+        "reference": None,
+    }
+
+
+async def test_address_that_is_refused_when_it_is_mailed_again_is_told_alike(make_broker: MakeBroker) -> None:
+    async with make_broker(resend_delay="0") as broker:
+        session, _ = await broker.begin()
+        broker.postbox.outcome = Outcome.REJECTED
+        answer = await broker.browser.post("/resend", data={"session": session})
+        assert answer.status_code == 400
+        assert "does not take our email" in answer.text
 
 
 async def test_json_client_gets_the_session(broker: Broker) -> None:

@@ -82,6 +82,9 @@ SAMPLES: dict[str, Sample] = {
     "came_back": lambda pages, locale: pages.came_back(
         locale=locale, address=LONG_ADDRESS, other_address=REQUEST, site_link="https://göteborg.example/"
     ),
+    "refused": lambda pages, locale: pages.came_back(
+        locale=locale, address=LONG_ADDRESS, other_address=REQUEST, site_link="https://göteborg.example/", just_now=True
+    ),
     "home": lambda pages, locale: pages.home(locale=locale),
     "error_bad_request": lambda pages, locale: pages.error(
         locale=locale, kind=ErrorKind.BAD_REQUEST, description="missing request parameter client_id"

@@ -300,6 +300,7 @@ def hostile_page(pages: Pages, locale: Locale, text: str) -> list[str]:
         pages.provider_login(locale=locale, site=text, address=text, fields=common),
         pages.cancelled(locale=locale, site=text, try_again=url),
         pages.came_back(locale=locale, address=text, other_address=common, site_link=url),
+        pages.came_back(locale=locale, address=text, other_address=common, site_link=url, just_now=True),
         *(
             pages.error(locale=locale, kind=kind, description=f".{text}", reference=text or "r", try_again=url)
             for kind in ErrorKind
