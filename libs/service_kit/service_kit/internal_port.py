@@ -25,7 +25,7 @@ from service_kit.errors import InternalPortError
 from service_kit.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
@@ -62,6 +62,7 @@ class Response:
 class InternalPort:
     """`async with InternalPort(host, port, checks=…, registry=…):` serves while the block runs.
 
+    `doctor` gives what /readyz says of the store beside the checks; that makes nothing ready or not.
     Port 0 takes any free one, and None opens none at all; `port` tells the one in use.
     """
 
@@ -72,6 +73,7 @@ class InternalPort:
         *,
         registry: CollectorRegistry,
         checks: Sequence[Check] = (),
+        doctor: Callable[[], Mapping[str, object]] | None = None,
         stop: Stop | None = None,
         loop_bound: float = LOOP_BOUND,
     ) -> None:
@@ -79,6 +81,7 @@ class InternalPort:
         self._asked = port
         self._registry = registry
         self._checks = tuple(checks)
+        self._doctor = doctor
         self._stop = stop
         self._loop_bound = loop_bound
         self._server: _Server | None = None
@@ -90,11 +93,12 @@ class InternalPort:
         *,
         registry: CollectorRegistry,
         checks: Sequence[Check] = (),
+        doctor: Callable[[], Mapping[str, object]] | None = None,
         stop: Stop | None = None,
     ) -> Self:
         """The port that the settings ask for; none when internal_port is 0."""
         port = settings.internal_port or None
-        return cls(settings.internal_ip, port, registry=registry, checks=checks, stop=stop)
+        return cls(settings.internal_ip, port, registry=registry, checks=checks, doctor=doctor, stop=stop)
 
     @property
     def port(self) -> int | None:
@@ -151,7 +155,8 @@ class InternalPort:
             asked.cancel()
             results = [{"name": "event_loop", "ready": False, "reason": f"has not answered for {bound} s"}]
         ready = all(result["ready"] for result in results)
-        return _json(200 if ready else 503, {"ready": ready, "checks": results})
+        content = {"ready": ready, "checks": results} | ({"doctor": self._doctor()} if self._doctor else {})
+        return _json(200 if ready else 503, content)
 
     async def _run_checks(self) -> list[dict[str, object]]:
         results = list(await asyncio.gather(*map(_run_check, self._checks)))

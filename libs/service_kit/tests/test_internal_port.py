@@ -52,6 +52,14 @@ async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
+async def test_what_doctor_found_stands_beside_the_checks_and_decides_nothing() -> None:
+    found = {"examined_at": 1, "error": ["eviction_policy"]}
+    port = InternalPort("127.0.0.1", 0, registry=CollectorRegistry(), doctor=lambda: found)
+    async with port:
+        status, body = await get(port, "/readyz")
+    assert (status, json.loads(body)) == (200, {"ready": True, "checks": [], "doctor": found})
+
+
 async def test_service_that_works_is_alive_ready_and_measured() -> None:
     async with port_with(Check("redis", fine)) as port:
         assert await get(port, "/healthz") == (200, '{"alive": true}\n')

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from shared_store.acl import SERVICES
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError, StoreRefused
 from shared_store.mail_checks import mail_is_served
@@ -28,11 +27,14 @@ _SIGNS = {Severity.OK: "ok", Severity.UNKNOWN: "?", Severity.WARNING: "warning",
 _REACHABLE = "without Redis there are no logins"
 
 
-async def examine(store: Store, services: Sequence[str] = tuple(SERVICES)) -> list[Finding]:
-    """Examine the server, or each master of a Cluster, for these services. Never raises: what fails is a finding."""
+async def examine(store: Store, services: Sequence[str], *, is_careful: bool = False) -> list[Finding]:
+    """Examine the server, or each master of a Cluster, for these services; not to reach it is a finding, too.
+
+    Careful is who does so again and again: see `gather`.
+    """
     try:
         async with asyncio.timeout(BOUND):
-            facts = await gather(store, services)
+            facts = await gather(store, services, is_careful=is_careful)
             mail = [await mail_is_served(store)] if "mailer" in services else []
     except (StoreError, TimeoutError) as error:
         reason = str(error) or f"no answer within {BOUND:.0f} s"

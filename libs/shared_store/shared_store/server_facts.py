@@ -54,8 +54,11 @@ class Facts:
     open_to_anyone: bool | None = None
 
 
-async def gather(store: Store, services: Sequence[str]) -> list[Facts]:
+async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> list[Facts]:
     """Ask the server, or each master of a Cluster.
+
+    Careful is who asks again and again: a server that can't tell whether it would refuse a question (before Redis 7)
+    is not asked, since each refusal is a line in its ACL log.
 
     Raises:
         StoreError: it can't be reached, or refuses even INFO.
@@ -64,7 +67,9 @@ async def gather(store: Store, services: Sequence[str]) -> list[Facts]:
     is_open = await _is_open(store)
     try:
         if not isinstance(client, RedisCluster):
-            return [replace(await _ask_all(client.execute_command, store.url, services), open_to_anyone=is_open)]
+            return [
+                replace(await _ask_all(client.execute_command, store.url, services, is_careful), open_to_anyone=is_open)
+            ]
         await client.initialize()
         found = []
         for node in client.get_primaries():
@@ -72,29 +77,30 @@ async def gather(store: Store, services: Sequence[str]) -> list[Facts]:
             async def ask(*words: str | int, node: Any = node) -> Reply:
                 return await client.execute_command(*words, target_nodes=node)
 
-            facts = await _ask_all(ask, store.url, services)
+            facts = await _ask_all(ask, store.url, services, is_careful)
             found.append(replace(facts, where=node.name, open_to_anyone=is_open))
     except Exception as error:
         raise translate(error) from error
     return found
 
 
-async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str]) -> Facts:
+async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str], is_careful: bool) -> Facts:
     began = time.time()
     seconds, microseconds = await ask("TIME")
     ahead = int(seconds) + int(microseconds) / 1e6 - (began + time.time()) / 2
     info: dict[str, Any] = await ask("INFO")
     questions = ("config", "get", "dir"), ("scan", "0"), ("cluster", "info"), ("flushall",)
-    config, scan, cluster, anything = await _may(ask, *questions)
+    *may, anything = await _may(ask, *questions)
+    config, scan, cluster = (not is_careful if answer is None else answer for answer in may)
     return Facts(
         url=url,
         info=info,
         clock_ahead=ahead,
-        settings=await _settings(ask) if config is not False else {},
+        settings=await _settings(ask) if config else {},
         missing_rights=await _missing_rights(ask, url, services),
         may_do_anything=anything,
-        strangers=await _strangers(ask) if scan is not False else None,
-        cluster=await _cluster(ask) if info.get("cluster_enabled") and cluster is not False else None,
+        strangers=await _strangers(ask) if scan else None,
+        cluster=await _cluster(ask) if info.get("cluster_enabled") and cluster else None,
     )
 
 

@@ -22,7 +22,9 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
     settings = loaded.settings
     listener = open_listener(settings.listen_ip, settings.listen_port)
     async with build(settings) as service:
-        port = InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop)
+        port = InternalPort.of(
+            settings, registry=service.registry, checks=service.checks, doctor=service.doctor, stop=stop
+        )
         async with port, serving(service.app, listener, count_connection=service.count_connection):
             log.info("listening", address=settings.listen_ip, port=settings.listen_port, public_url=settings.public_url)
             systemd.notify("READY=1")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -39,9 +39,10 @@ from auth_api.routes.surroundings import Surroundings
 from auth_api.routes.tokens import Tokens
 from auth_api.routes.visitors import Visitors
 from auth_api.routes.webhooks import Webhooks
-from auth_api.settings import Settings
+from auth_api.settings import SERVICE, Settings
 from service_kit.internal_port import Check
 from shared_store.errors import StoreError
+from shared_store.examination import Examination
 from shared_store.key_sets import KeySets
 from shared_store.keyspace import UNLOCKED_CHANNEL
 from shared_store.locks import Locks
@@ -62,6 +63,7 @@ class Service:
 
     app: ASGIApp
     checks: Sequence[Check]
+    doctor: Callable[[], Mapping[str, object]]
     registry: CollectorRegistry
     count_connection: Callable[[], None]
 
@@ -80,13 +82,14 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
         queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
         results = MailResults(store, notices)
         sealer = Sealer([secret.get_secret_value() for secret in settings.key_encryption_key])
+        examination = Examination(store, SERVICE)
         manual = settings.configured_keys.by_alg or None
         keyring = Keyring(store, KeySets(sealer), notices, algs=settings.signing_algs, manual=manual)
         async with (
             http or SafeHttp(development=settings.development) as opened,
             Background() as background,
             results.running(),
-            _running(notices, keyring, store, metrics),
+            _running(notices, keyring, store, metrics, examination),
             Flights[str]() as flights,
             Flights[Provider | None]() as searches,
         ):
@@ -149,16 +152,19 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 metrics=metrics,
             )
             checks = (Check("redis", store.ping), Check("signing_keys", _key_check(keyring)))
-            yield Service(app, checks, registry, count_connection=metrics.http_connections.inc)
+            yield Service(app, checks, examination.summary, registry, count_connection=metrics.http_connections.inc)
 
 
 @contextlib.asynccontextmanager
-async def _running(notices: Notices, keyring: Keyring, store: Store, metrics: Metrics) -> AsyncIterator[None]:
+async def _running(
+    notices: Notices, keyring: Keyring, store: Store, metrics: Metrics, examination: Examination
+) -> AsyncIterator[None]:
     """Run the tasks that go on beside the requests; one that ends takes the service down, which is how it is seen."""
     # Subscribed from the start: the first who waits for another instance's lock hears of its release at once.
     subscribed = notices.listen(UNLOCKED_CHANNEL)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in (notices.run(), keyring.follow(), _watch_store(store, metrics))]
+        works = (notices.run(), keyring.follow(), _watch_store(store, metrics), examination.run())
+        tasks = [group.create_task(work) for work in works]
         try:
             with subscribed:
                 yield

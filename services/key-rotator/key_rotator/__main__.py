@@ -27,7 +27,7 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
         return
     async with (
         build(settings) as service,
-        InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop),
+        InternalPort.of(settings, registry=service.registry, checks=service.checks, doctor=service.doctor, stop=stop),
     ):
         systemd.notify("READY=1")
         await stop.wait()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from key_rotator.rotator import Rotator
 from key_rotator.settings import SERVICE, Settings
 from service_kit.internal_port import Check
 from shared_store.connection import ConnectionOptions
+from shared_store.examination import Examination
 from shared_store.key_sets import KeySets
 from shared_store.locks import Locks
 from shared_store.notices import Notices
@@ -30,6 +31,7 @@ class Service:
     """What runs beside the internal port, as readiness and metrics see it."""
 
     checks: Sequence[Check]
+    doctor: Callable[[], Mapping[str, object]]
     registry: CollectorRegistry
 
 
@@ -42,13 +44,16 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         keeper = open_keeper(settings, store, notices, actor=f"{SERVICE} {os.getpid()}@{socket.gethostname()}")
         rotator = Rotator(keeper, algs=settings.signing_algs, metrics=metrics)
 
+        examination = Examination(store, SERVICE)
+
         async def keys() -> None:
             rotator.check_ready()
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (notices.run(), rotator.run(notices))]
+            tasks = [group.create_task(work) for work in (notices.run(), rotator.run(notices), examination.run())]
             try:
-                yield Service((Check("redis", store.ping), Check("signing_keys", keys)), metrics.registry)
+                checks = (Check("redis", store.ping), Check("signing_keys", keys))
+                yield Service(checks, examination.summary, metrics.registry)
             finally:
                 for task in tasks:
                     task.cancel()

@@ -25,7 +25,7 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
     settings = loaded.settings
     async with (
         build(settings) as service,
-        InternalPort.of(settings, registry=service.registry, checks=service.checks, stop=stop),
+        InternalPort.of(settings, registry=service.registry, checks=service.checks, doctor=service.doctor, stop=stop),
     ):
         gc.collect()
         gc.freeze()  # what is there now stays: no need to look at it again and again

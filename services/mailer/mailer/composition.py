@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -38,6 +38,7 @@ from service_kit.stopping import Stop
 from shared_store.batching import Batching
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
+from shared_store.examination import Examination
 from shared_store.locks import Locks
 from shared_store.notices import Notices
 from shared_store.store import Store
@@ -50,6 +51,7 @@ class Service:
     shards: Shards
     helpers: Sequence[Callable[[], Coroutine[None, None, None]]]
     checks: Sequence[Check]
+    doctor: Callable[[], Mapping[str, object]]
     registry: CollectorRegistry
 
     async def run(self, stop: Stop) -> None:
@@ -92,7 +94,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         reaper = Reaper(store, Locks(store, Notices(store)), shards.queues, metrics)
         watch = Watch(store, shards.queues, metrics, clock)
         checks = (Check("redis", store.ping), Check("lease", _registered(shards.workers)))
-        yield Service(shards, (reaper.run, watch.run, delivery.run, tools.settling.work), checks, registry)
+        examination = Examination(store, SERVICE)
+        helpers = (reaper.run, watch.run, delivery.run, tools.settling.work, examination.run)
+        yield Service(shards, helpers, checks, examination.summary, registry)
 
 
 def open_store(settings: Settings) -> Store:
