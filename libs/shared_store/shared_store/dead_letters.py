@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
-from shared_store.mail_jobs import MailJob
+from shared_store.mail_jobs import MailJob, is_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,20 @@ class DeadJob:
 
     def to_json(self) -> str:
         """Write it as it lies in Redis."""
-        names = self.__slots__
-        return json.dumps({name: getattr(self, name) for name in names})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> DeadJob:
-        """Read a dead letter; what can't be read is told as such, not refused."""
+        """Read a dead letter, also one that a newer mailer wrote; what can't be read is told as such, not refused."""
         try:
             values = json.loads(text)
-            return cls(**{**values, "history": tuple(values["history"])})
+            known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+            letter = cls(**{**known, "history": tuple(values["history"])})
         except (ValueError, TypeError, KeyError, RecursionError):
-            return cls(id="?", reason="unreadable", time=0.0)
+            return _UNREADABLE
+        texts = (letter.id, letter.reason, letter.site, letter.domain, letter.login, *letter.history)
+        sound = all(isinstance(text, str) for text in texts) and type(letter.attempts) is int
+        return letter if sound and is_time(letter.time) else _UNREADABLE
+
+
+_UNREADABLE = DeadJob(id="?", reason="unreadable", time=0.0)

@@ -9,6 +9,7 @@ from shared_store.errors import StoreRefused
 from shared_store.keyspace import MAIL_JOBS, MAIL_LEASES
 from shared_store.mail_queue import MailQueue
 from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
+from shared_store.mail_whereabouts import count_mailers
 from shared_store.server_checks import Finding, Severity
 from shared_store.store import Store
 
@@ -52,4 +53,4 @@ async def _may_look(store: Store) -> bool:
 
 async def _unserved(store: Store) -> list[str]:
     tags = await store.run(tags_with(queue_tags(MOST_SHARDS)))
-    return [tag for tag in tags if not await store.run(MailQueue(tag).mailers())]
+    return [tag for tag in tags if not await count_mailers(store, MailQueue(tag))]

@@ -16,6 +16,7 @@ from shared_store.keyspace import digest
 
 VERSION = 1
 HISTORY = 20  # attempts that a job remembers
+LATEST = 1e11  # Unix time; the calendar ends long before floats do
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -90,7 +91,7 @@ class MailJob:
             )
             sound = (
                 all(isinstance(text, str) for text in (*texts, *job.history))
-                and all(_is_number(number) for number in (job.deadline, job.requested_at))
+                and all(is_time(number) for number in (job.deadline, job.requested_at))
                 and all(type(number) is int for number in (job.expires_in, job.attempts))
                 and _ID.fullmatch(job.id)
             )
@@ -112,8 +113,18 @@ def new_job_id(session_id: str = "") -> str:
 
     Ids of one login begin with the same digest of its session id: the queue sends one at a time of these.
     """
-    return f"{digest('mail', session_id)}-{secrets.token_urlsafe(9)}" if session_id else secrets.token_urlsafe(18)
+    # It never begins with a dash: commands would take it for an option.
+    return f"{digest('mail', session_id)}-{secrets.token_urlsafe(9)}" if session_id else secrets.token_hex(16)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+def glance(raw: bytes | None) -> dict[str, Any]:
+    """Give what lies in Redis for a job as far as it can be read, unchecked and of any version; nothing if it can't."""
+    try:
+        return dict(json.loads(raw or b"{}"))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def is_time(value: object) -> bool:
+    """Tell whether a value read from JSON can be a Unix time."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST

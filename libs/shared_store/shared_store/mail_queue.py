@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared_store.commands import Call, Command, Reply, command, load_script
+from shared_store.commands import Call, Reply, command, load_script
 from shared_store.dead_letters import DeadJob
 from shared_store.errors import QueueFull, StoreFull
 from shared_store.keyspace import (
@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits: jobs ready, delayed, in hand and dead, and the seconds until the first delayed one is due."""
+    """How many jobs are ready, delayed, in each worker's hand, dead."""
 
     ready: int
     delayed: int
@@ -87,7 +87,7 @@ class MailQueue:
     """One queue, under the hash tag `tag`. Its methods give calls; those that take a store wait."""
 
     def __init__(self, tag: str = "mail") -> None:
-        self._tag = tag
+        self.tag = tag
         self._ready = MAIL_READY.key(tag=tag)
         self._delayed = MAIL_DELAYED.key(tag=tag)
         self._jobs = MAIL_JOBS.key(tag=tag)
@@ -98,10 +98,10 @@ class MailQueue:
         self._dead = MAIL_DEAD.key(tag=tag)
 
     def _taken(self, worker: str) -> str:
-        return MAIL_TAKEN.key(tag=self._tag, worker=worker)
+        return MAIL_TAKEN.key(tag=self.tag, worker=worker)
 
     def _result(self, job_id: str) -> str:
-        return MAIL_RESULT.key(tag=self._tag, job=_octets(job_id).decode("utf-8", "replace"))
+        return MAIL_RESULT.key(tag=self.tag, job=octets(job_id).decode("utf-8", "replace"))
 
     # --- the producer's side ---
 
@@ -130,13 +130,10 @@ class MailQueue:
 
     def register(self, worker: str, *, lease: float) -> Call[bool]:
         """Begin a worker's lease of `lease` seconds."""
-        return self._lease(worker, lease, register=True)
+        return self.renew(worker, lease=lease, register=True)
 
-    def renew(self, worker: str, *, lease: float) -> Call[bool]:
+    def renew(self, worker: str, *, lease: float, register: bool = False) -> Call[bool]:
         """Give a worker's lease its whole life again; False where it was gone, and with it what was in hand."""
-        return self._lease(worker, lease, register=False)
-
-    def _lease(self, worker: str, lease: float, *, register: bool) -> Call[bool]:
         words = (worker, int(lease * 1000), int(register))
         return Call((_RENEW([self._leases], *words),), lambda replies: bool(replies[0]))
 
@@ -164,13 +161,11 @@ class MailQueue:
                 return None
             milliseconds, flat = replies[0]
             triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            jobs = tuple(
-                Claimed(job_id.decode("utf-8", "surrogateescape"), raw, deaths) for job_id, raw, deaths in triples
-            )
+            jobs = tuple(Claimed(_text(job_id), raw, deaths) for job_id, raw, deaths in triples)
             return Claim(milliseconds / 1000, jobs)
 
         keys = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
-        return Call((_CLAIM(keys, worker, room, *map(_octets, known)),), decode)
+        return Call((_CLAIM(keys, worker, room, *map(octets, known)),), decode)
 
     def finish(self, worker: str, job_id: str, outcome: Outcome, *, tell: str = "") -> Call[bool]:
         """Be done with a delivered job and tell the page that waits; False where it was not in the worker's hand."""
@@ -181,10 +176,9 @@ class MailQueue:
         return self._finish(worker, dead.id, outcome, tell, dead.to_json())
 
     def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
-        keys = [
-            self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id), self._ready, self._logins,
-        ]  # fmt: skip
-        words = (_octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
+        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id), self._ready]
+        keys.append(self._logins)
+        words = (octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
         return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
 
     def delay(self, worker: str, job: MailJob, *, seconds: float) -> Call[bool]:
@@ -197,7 +191,7 @@ class MailQueue:
 
     def _delay(self, worker: str, job_id: str, job: str | bytes, seconds: float) -> Call[bool]:
         keys = [self._taken(worker), self._jobs, self._delayed, self._deaths, self._logins]
-        return Call((_DELAY(keys, _octets(job_id), job, int(seconds * 1000)),), lambda replies: bool(replies[0]))
+        return Call((_DELAY(keys, octets(job_id), job, int(seconds * 1000)),), lambda replies: bool(replies[0]))
 
     def promote(self) -> Call[int]:
         """Make delayed jobs whose time has come ready; tells how many."""
@@ -224,11 +218,6 @@ class MailQueue:
 
     # --- the operator's side ---
 
-    def mailers(self) -> Call[int]:
-        """Count the workers whose lease has not ended."""
-        commands = (command("ZCARD", self._leases), _EXPIRED([self._leases]))
-        return Call(commands, lambda replies: int(replies[0]) - len(replies[1]))
-
     async def depth(self, store: Store) -> Depth:
         """Count what waits."""
         commands = (
@@ -248,10 +237,10 @@ class MailQueue:
         def decode(replies: list[Reply]) -> list[tuple[str, float | None]]:
             ready, delayed = replies
             pairs = (
-                zip(delayed[::2], delayed[1::2], strict=True) if delayed and isinstance(delayed[0], bytes) else delayed
+                zip(delayed[::2], delayed[1::2], strict=True) if delayed[:1] and type(delayed[0]) is bytes else delayed
             )
-            listed: list[tuple[str, float | None]] = [(job_id.decode(), None) for job_id in reversed(ready)]
-            return listed + [(job_id.decode(), float(due) / 1000) for job_id, due in pairs]
+            listed: list[tuple[str, float | None]] = [(_text(job_id), None) for job_id in reversed(ready)]
+            return listed + [(_text(job_id), float(due) / 1000) for job_id, due in pairs]
 
         commands = (
             command("LRANGE", self._ready, -most, -1),
@@ -261,10 +250,10 @@ class MailQueue:
 
     def show(self, job_id: str) -> Call[bytes | None]:
         """Read a job as it lies in Redis."""
-        return Call((command("HGET", self._jobs, job_id),), lambda replies: replies[0])
+        return Call((command("HGET", self._jobs, octets(job_id)),), lambda replies: replies[0])
 
     def retry_now(self, job_id: str) -> Call[bool]:
-        """Bring a delayed job forward; False where it is not delayed."""
+        """Bring a delayed job forward; False where it neither is delayed nor ready."""
         return self._revive(job_id, "now")
 
     def drop(self, job_id: str) -> Call[bool]:
@@ -272,17 +261,17 @@ class MailQueue:
         return self._revive(job_id, "drop")
 
     def _revive(self, job_id: str, verb: str) -> Call[bool]:
-        keys = [self._delayed, self._ready, self._jobs, self._deaths, self._logins]
-        return Call((_REVIVE(keys, job_id, verb),), lambda replies: bool(replies[0]))
+        revive = _REVIVE([self._delayed, self._ready, self._jobs, self._deaths, self._logins], octets(job_id), verb)
+        return Call((revive,), lambda replies: bool(replies[0]))
 
     def dead_letters(self, *, most: int = DEAD_KEPT) -> Call[list[DeadJob]]:
         """List the jobs given up, newest first."""
-        range_: Command = command("LRANGE", self._dead, 0, most - 1)
-        return Call((range_,), lambda replies: [DeadJob.from_json(text) for text in replies[0]])
+        letters = command("LRANGE", self._dead, 0, most - 1)
+        return Call((letters,), lambda replies: [DeadJob.from_json(text) for text in replies[0]])
 
     def purge_dead(self) -> Call[int]:
-        """Forget the jobs given up; tells whether there were any (1 or 0)."""
-        return Call((command("DEL", self._dead),), lambda replies: int(replies[0]))
+        """Forget the jobs given up; tells how many."""
+        return Call((command("LLEN", self._dead), command("DEL", self._dead)), lambda replies: int(replies[0]))
 
 
 def parse_result(message: bytes) -> tuple[str, Outcome] | None:
@@ -292,9 +281,13 @@ def parse_result(message: bytes) -> tuple[str, Outcome] | None:
     return (job_id, known) if known is not None else None
 
 
-def _octets(job_id: str) -> bytes:
+def octets(job_id: str) -> bytes:
     """Give an id as it lies in Redis: junk, which something else put there, has to be buried under its own name."""
     return job_id.encode("utf-8", "surrogateescape")
+
+
+def _text(job_id: bytes) -> str:
+    return job_id.decode("utf-8", "surrogateescape")
 
 
 def _outcome(text: Reply) -> Outcome | None:

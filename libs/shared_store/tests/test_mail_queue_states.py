@@ -104,21 +104,24 @@ class QueueMachine(RuleBasedStateMachine):
         self.ready.remove(moved)
         self.hands[worker].add(moved)
 
-    @rule(worker=WORKERS, room=st.integers(0, 4), twice=TWICE)
-    def claim(self, worker: str, room: int, twice: bool) -> None:
-        call = self.queue.claim(worker, room=room, known=[])
+    @rule(worker=WORKERS, room=st.integers(0, 4), knows=st.booleans(), twice=TWICE)
+    def claim(self, worker: str, room: int, knows: bool, twice: bool) -> None:
+        known = self.hands[worker] if knows else set()
+        call = self.queue.claim(worker, room=room, known=known)
         claimed = self.run_call(call)
         if worker not in self.leases:
             assert claimed is None
             return
         assert claimed is not None
         if twice:
-            assert self.run_call(call) is not None
+            again = self.run_call(call)
+            assert again is not None
+            assert again.jobs == claimed.jobs
         ids = {found.id for found in claimed.jobs}
         news = ids - self.hands[worker]
-        assert ids >= self.hands[worker]
+        assert ids - news == self.hands[worker] - known
         assert news <= self.ready
-        assert len(news) == max(0, min(room - len(self.hands[worker]), len(self.ready)))
+        assert len(news) == max(0, min(room - len(ids - news), len(self.ready)))
         assert all(found.raw == job(found.id).to_json().encode() for found in claimed.jobs)
         self.ready -= news
         self.hands[worker] |= news
@@ -158,18 +161,21 @@ class QueueMachine(RuleBasedStateMachine):
         self.ready |= self.due
         self.due = set()
 
-    @rule(job_id=IDS)
-    def retry_now(self, job_id: str) -> None:
-        assert self.run_call(self.queue.retry_now(job_id)) == (job_id in self.due | self.later)
+    @rule(job_id=IDS, twice=TWICE)
+    def retry_now(self, job_id: str, twice: bool) -> None:
+        for _ in range(1 + twice):
+            assert self.run_call(self.queue.retry_now(job_id)) == (job_id in self.ready | self.due | self.later)
         if job_id in self.due | self.later:
             self.due.discard(job_id)
             self.later.discard(job_id)
             self.ready.add(job_id)
 
-    @rule(job_id=IDS)
-    def drop(self, job_id: str) -> None:
+    @rule(job_id=IDS, twice=TWICE)
+    def drop(self, job_id: str, twice: bool) -> None:
         waits = job_id in self.ready | self.due | self.later | set(self.behind.values())
         assert self.run_call(self.queue.drop(job_id)) == waits
+        if twice:
+            assert not self.run_call(self.queue.drop(job_id))
         for place in (self.ready, self.due, self.later):
             place.discard(job_id)
         self.behind = {first: newer for first, newer in self.behind.items() if newer != job_id}

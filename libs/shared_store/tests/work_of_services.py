@@ -23,6 +23,8 @@ from shared_store.locks import Locks
 from shared_store.logins import StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue, Outcome
+from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
+from shared_store.mail_whereabouts import count_mailers, find_job, list_jobs
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.sealing import Sealer
@@ -128,6 +130,10 @@ async def mailer(store: Store, other: Store) -> None:
     await store.run(QUEUE.delay("mine", job(0), seconds=60))
     await store.run(QUEUE.promote())
     await store.run(QUEUE.waiting(most=10))
+    await store.run(tags_with(queue_tags(MOST_SHARDS), dead=True))
+    await list_jobs(store, QUEUE, most=10)
+    await find_job(store, QUEUE, "job-1")
+    await count_mailers(store, QUEUE)
     await store.run(QUEUE.retry_now("job-0"))
     await store.run(QUEUE.drop("job-0"))
     await store.run(QUEUE.show("job-1"))

@@ -17,11 +17,12 @@ from key_rotator.errors import KeyFileError, KeyRotatorError, TooEarlyError
 from key_rotator.importing import import_keys
 from key_rotator.keeper import LOCK_WAIT, Change, KeyKeeper
 from key_rotator.key_files import ROLES, STANDARD, to_export, write_key_file
-from key_rotator.listing import as_json, note, rows, table, utc
+from key_rotator.listing import as_json, note, rows
 from key_rotator.policy import Situation, Step, next_may_sign, rotation_due
 from key_rotator.revoking import revoke_keys
 from key_rotator.settings import SERVICE, Settings
 from service_kit.cli import Cli
+from service_kit.listing import table, utc
 from service_kit.settings import Loaded
 from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report

@@ -10,9 +10,10 @@ from key_rotator.adoption import adopted, missing_keys, read_rust_broker
 from key_rotator.errors import KeyFileError, RevocationError
 from key_rotator.keeper import KeyKeeper
 from key_rotator.key_files import Block, read_key_file
-from key_rotator.listing import note, rows, table
+from key_rotator.listing import note, rows
 from key_rotator.policy import Situation, new_key_set
 from key_rotator.settings import SERVICE, Settings
+from service_kit.listing import table
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import CorruptRecord
 from shared_store.key_sets import KeySet

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 from key_rotator.policy import Policy, rotation_due
 from key_rotator.settings import SERVICE
+from service_kit.listing import utc
 from shared_store.key_sets import KeySet
 from shared_store.signing_keys import SigningAlg, fingerprint
 
@@ -39,16 +39,6 @@ def rows(key_set: KeySet) -> Iterator[Row]:
         yield Row(key_set.alg, role, key.kid, fingerprint(key), utc(begins), utc(ends))
 
 
-def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Lay out lines in columns; what is no text for a terminal shows as a question mark."""
-    lines = [["".join(letter if letter.isprintable() else "?" for letter in cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in (heads, *lines)
-    )
-
-
 def as_json(key_sets: Mapping[SigningAlg, KeySet | None], policy: Policy, *, time: float) -> dict[str, object]:
     """Give what `status --json` prints."""
     sets = {
@@ -61,11 +51,6 @@ def as_json(key_sets: Mapping[SigningAlg, KeySet | None], policy: Policy, *, tim
         for alg, key_set in key_sets.items()
     }
     return {"time": utc(time), "key_sets": sets}
-
-
-def utc(time: float) -> str:
-    """Write a Unix time as people and machines read it."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def note(text: str) -> None:

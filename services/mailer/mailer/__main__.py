@@ -9,6 +9,7 @@ import structlog
 
 from mailer.commands import add_commands
 from mailer.composition import build
+from mailer.queue_commands import add_queue_commands
 from mailer.settings import SERVICE, Settings
 from mailer.suppression_commands import add_suppression_commands
 from service_kit import systemd
@@ -37,6 +38,7 @@ async def serve(loaded: Loaded[Settings], stop: Stop) -> None:
 def main() -> int:
     """Run the command line."""
     cli = Cli(SERVICE, Settings, serve, about="Takes login mails from the queue and delivers them")
+    add_queue_commands(cli)
     add_commands(cli)
     add_suppression_commands(cli)
     return cli.main()

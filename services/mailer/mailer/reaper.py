@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
 from collections.abc import Mapping
 
@@ -14,6 +12,7 @@ from mailer.lease import RENEW, ServerClock
 from mailer.metrics import Metrics
 from shared_store.errors import StoreError
 from shared_store.locks import Locks
+from shared_store.mail_jobs import glance, is_time
 from shared_store.mail_queue import MailQueue
 from shared_store.store import Store
 
@@ -114,8 +113,7 @@ class Watch:
 async def oldest_age(store: Store, queue: MailQueue, now: float) -> float:
     """Seconds since the request of the job to be taken next; 0 where none waits or its time is not known."""
     for job_id, _ in await store.run(queue.waiting(most=1)):
-        raw = await store.run(queue.show(job_id))
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            requested = float(json.loads(raw or b"{}")["requested_at"])
-            return max(0.0, now - requested) if requested else 0.0
+        requested = glance(await store.run(queue.show(job_id))).get("requested_at")
+        if is_time(requested) and requested:
+            return max(0.0, now - float(requested))
     return 0.0

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from .command_line import Mailer, run
 from .smtp_server import Rules, SmtpServer
-from .test_commands import Mailer, run
 
 NOBODY = "redis://127.0.0.1:1"  # a test mail needs no Redis
 

@@ -37,9 +37,9 @@ from mailer.verdicts import Kind
 from service_kit.errors import ConfigurationError
 from service_kit.settings import load
 
+from .command_line import Mailer, run
 from .processes import job
 from .smtp_server import SmtpServer
-from .test_commands import Mailer, run
 
 SENDER = Sender.of("Portier", parse_recipient("login@broker.example"))
 KEYS: dict[str, RSAPrivateKey | Ed25519PrivateKey] = {

@@ -9,7 +9,7 @@ import pytest
 from shared_store.store import Store
 from shared_store.suppressions import Reason, Suppressions
 
-from .test_commands import Mailer, run
+from .command_line import Mailer, run
 
 KEY = "a key of at least thirty-two characters"
 SUPPRESSIONS = Suppressions(KEY, life=2_592_000)

@@ -2,11 +2,13 @@
 -- KEYS[1]  delayed    KEYS[2]  ready    KEYS[3]  jobs    KEYS[4]  deaths    KEYS[5]  logins
 -- ARGV[1]  job id
 -- ARGV[2]  'now' or 'drop'
--- returns  1 done, 0 it does not wait (unknown, or in a worker's hand)
+-- returns  1 done, 0 it does not wait (unknown, or in a worker's hand); one that is ready already counts as brought forward
 local waits = redis.call('ZREM', KEYS[1], ARGV[1])
 if ARGV[2] == 'now' then
   if waits == 1 then
     redis.call('RPUSH', KEYS[2], ARGV[1])
+  elseif redis.call('LPOS', KEYS[2], ARGV[1], 'RANK', -1) then
+    return 1
   end
   return waits
 end
