@@ -1,6 +1,8 @@
 """The mail job: what auth-api hands over to the mailers, as JSON with a version.
 
-It carries facts, not a rendered mail: the mailer owns templates and languages.
+It carries facts, not a rendered mail: the mailer owns templates and languages. auth-api and mailers are not updated at
+once: a new field that a mailer can do without has a default and keeps the version, and older mailers pass over it. Any
+other change is a new version, which older mailers leave. `v`, `id` and `deadline` mean the same in every version.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeGuard
 
 from shared_store.errors import CorruptRecord, StoreError
 from shared_store.keyspace import digest
@@ -77,7 +79,9 @@ class MailJob:
     @classmethod
     def _checked(cls, values: dict[str, Any]) -> MailJob:
         try:
-            job = cls(**{**values, "history": tuple(values["history"])})
+            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+            history = known.get("history", [])
+            job = cls(**{**known, "history": tuple(history)})
             texts = (
                 job.id,
                 job.to,
@@ -90,7 +94,8 @@ class MailJob:
                 job.login,
             )
             sound = (
-                all(isinstance(text, str) for text in (*texts, *job.history))
+                isinstance(history, list)
+                and all(isinstance(text, str) for text in (*texts, *job.history))
                 and all(is_time(number) for number in (job.deadline, job.requested_at))
                 and all(type(number) is int for number in (job.expires_in, job.attempts))
                 and _ID.fullmatch(job.id)
@@ -98,7 +103,7 @@ class MailJob:
             # Half a surrogate pair, which JSON may hold, could not be written back.
             "".join((*texts, *job.history)).encode()
         except (TypeError, KeyError, UnicodeEncodeError) as error:
-            raise CorruptRecord("a mail job in Redis has other fields than this project writes") from error
+            raise CorruptRecord("a mail job in Redis lacks fields that this project writes") from error
         if not sound:
             raise CorruptRecord("a mail job in Redis has values of the wrong type")
         return job
@@ -125,6 +130,6 @@ def glance(raw: bytes | None) -> dict[str, Any]:
         return {}
 
 
-def is_time(value: object) -> bool:
+def is_time(value: object) -> TypeGuard[float]:
     """Tell whether a value read from JSON can be a Unix time."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST

@@ -142,8 +142,7 @@ class MailQueue:
 
         Tells whether there was one; `claim` gives it. Never cancel this.
 
-        Raises:
-            StoreError: as the store tells it; a job moved all the same is given by the next `claim`.
+        Raises StoreError as the store does; a job moved all the same is given by the next `claim`.
         """
         words = ("BLMOVE", self._ready, self._taken(worker), "RIGHT", "LEFT", str(block))
         try:
@@ -199,7 +198,11 @@ class MailQueue:
 
     def expired_workers(self) -> Call[list[str]]:
         """Name the workers whose lease has ended."""
-        return Call((_EXPIRED([self._leases]),), lambda replies: [name.decode() for name in replies[0]])
+        return Call((_EXPIRED([self._leases]),), lambda replies: [name.decode() for name in replies[0][1]])
+
+    def now(self) -> Call[float]:
+        """Tell the time of the server that has the queue (Unix seconds)."""
+        return Call((_EXPIRED([self._leases]),), lambda replies: int(replies[0][0]) / 1000)
 
     def gone_workers(self) -> Call[list[str]]:
         """Name the workers whose lease was ended within the last hour: a late move may have filled their hand."""
@@ -228,8 +231,8 @@ class MailQueue:
         )
         ready, delayed, dead, workers = await store.run(Call(commands, tuple))
         names = [worker.decode() for worker in workers]
-        counts = await store.run(Call(tuple(command("LLEN", self._taken(name)) for name in names), list))
-        return Depth(ready, delayed, dict(zip(names, counts, strict=True)), dead)
+        hands = await store.run(Call(tuple(command("LLEN", self._taken(name)) for name in names), list))
+        return Depth(ready, delayed, dict(zip(names, hands, strict=True)), dead)
 
     def waiting(self, *, most: int) -> Call[list[tuple[str, float | None]]]:
         """List ids that wait, next first: with the time (Unix seconds) of their next attempt where they are delayed."""

@@ -80,10 +80,20 @@ def test_job_without_a_field_is_read_or_told(name: str) -> None:
     assert name in {field.name for field in dataclasses.fields(MailJob) if field.default is not dataclasses.MISSING}
 
 
-@pytest.mark.parametrize("extra", ["unknown", "__class__", "self"])
-def test_unknown_field_of_this_version_is_told(extra: str) -> None:
+@pytest.mark.parametrize("extra", ["unknown", "__class__", "self", "cls"])
+def test_unknown_field_of_this_version_is_passed_over(extra: str) -> None:
+    assert read({**STORED, extra: {"any": ["thing"]}}) == JOB
+
+
+def test_field_that_came_later_has_a_default_where_an_older_auth_api_did_not_write_it() -> None:
+    needed = {field.name for field in dataclasses.fields(MailJob) if field.default is dataclasses.MISSING}
+    assert read({key: STORED[key] for key in (*needed, "v", "event")}).to == JOB.to
+
+
+@pytest.mark.parametrize("history", ["abc", {"a": 1}, None, 7])
+def test_history_that_is_no_list_is_told_as_corrupt(history: object) -> None:
     with pytest.raises(CorruptRecord):
-        read({**STORED, extra: 1})
+        read({**STORED, "history": history})
 
 
 def test_newer_version_is_left_for_a_newer_mailer() -> None:

@@ -21,13 +21,13 @@ from shared_store.batching import Batching
 from shared_store.commands import Call
 from shared_store.dead_letters import DeadJob
 from shared_store.errors import CorruptRecord, StoreError
-from shared_store.mail_jobs import MailJob, NewerJob
+from shared_store.mail_jobs import MailJob, NewerJob, glance, is_time
 from shared_store.mail_queue import POISON_DEATHS, Claimed, MailQueue, Outcome
 
 T = TypeVar("T")
 
 HAND_OVER = 1.0  # seconds before the deadline at which a server is given a mail at the latest
-UNREAD_PAUSE = 30.0  # seconds for which a job for a newer mailer is put off
+UNREAD_PAUSE = 3.0  # seconds for which a job for a newer mailer is put off: a person waits, and one may be there
 BACK_OFF, LONGEST_BACK_OFF = 2.0, 60.0
 SETTLE_AGAIN, LONGEST_SETTLE_AGAIN = 0.05, 1.0
 REMEMBERED = 10_000  # deliveries whose settling is not confirmed
@@ -62,7 +62,7 @@ class Jobs:
             job = MailJob.from_json(claimed.raw or b"")
         except NewerJob as error:
             log.warning("mail_job_newer", job=claimed.id, error=str(error))
-            await self._settle(self._queue.delay_unread(lease.worker, claimed, seconds=UNREAD_PAUSE), lease)
+            await self._leave(claimed, lease)
             return
         except CorruptRecord as error:
             log.error("mail_job_malformed", job=claimed.id, error=str(error))  # noqa: TRY400  the message says it all
@@ -77,6 +77,14 @@ class Jobs:
                 await self._give_up(job, "poison", Outcome.FAILED, lease)
             else:
                 await self._attempt(job, lease)
+
+    async def _leave(self, claimed: Claimed, lease: Lease) -> None:
+        """Leave a job to a newer mailer, until it is too late for that one, too."""
+        deadline, now = glance(claimed.raw).get("deadline"), self._tools.clock.now()
+        if is_time(deadline) and deadline <= now:
+            await self._bury(DeadJob(claimed.id, "expired", now), Outcome.FAILED, lease)
+        else:
+            await self._settle(self._queue.delay_unread(lease.worker, claimed, seconds=UNREAD_PAUSE), lease)
 
     async def _attempt(self, job: MailJob, lease: Lease) -> None:
         left = job.deadline - self._tools.clock.now()

@@ -12,7 +12,6 @@ from typing import Any
 from mailer.errors import MailerError
 from mailer.reaper import oldest_age
 from service_kit.listing import table, utc
-from shared_store.commands import Call, command
 from shared_store.dead_letters import DeadJob
 from shared_store.mail_jobs import VERSION, glance, is_time
 from shared_store.mail_queue import DEAD_KEPT, MailQueue
@@ -53,22 +52,16 @@ async def _depth(store: Store, tag: str, queue: MailQueue) -> dict[str, Any]:
         "dead": depth.dead,
         "in_hand": depth.taken,
         "mailers": await count_mailers(store, queue),
-        "oldest_seconds": round(await oldest_age(store, queue, await _now(store)), 1),
+        "oldest_seconds": round(await oldest_age(store, queue, await store.run(queue.now())), 1),
     }
-
-
-async def _now(store: Store) -> float:
-    return await store.run(Call((command("TIME"),), lambda replies: int(replies[0][0]) + int(replies[0][1]) / 1e6))
 
 
 async def show_jobs(store: Store, queues: Queues, arguments: argparse.Namespace) -> int:
     """Print the jobs in hand and those that wait, next first."""
-    now = await _now(store)
-    found = [
-        _facts(tag, job, now)
-        for tag, queue in queues.items()
-        for job in await list_jobs(store, queue, most=arguments.most)
-    ]
+    found = []
+    for tag, queue in queues.items():
+        now = await store.run(queue.now())
+        found += [_facts(tag, job, now) for job in await list_jobs(store, queue, most=arguments.most)]
     if arguments.json:
         for facts in found:
             print(json.dumps(facts))

@@ -115,5 +115,5 @@ async def oldest_age(store: Store, queue: MailQueue, now: float) -> float:
     for job_id, _ in await store.run(queue.waiting(most=1)):
         requested = glance(await store.run(queue.show(job_id))).get("requested_at")
         if is_time(requested) and requested:
-            return max(0.0, now - float(requested))
+            return max(0.0, now - requested)
     return 0.0

@@ -72,6 +72,8 @@ async def is_done(store: Store, tag: str = "mail") -> bool:
 class MailerProcess:
     """`python -m mailer run` as operators run it; its log lies in `log`."""
 
+    program: tuple[str, ...] = ("-m", "mailer")
+
     def __init__(self, url: str, port: int, **settings: object) -> None:
         self.log = Path(tempfile.mkdtemp(prefix="mailer-")) / "log"
         given = {
@@ -98,7 +100,7 @@ class MailerProcess:
         """Start it; it is registered a moment later."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mailer", "run"], env=self._environment, stderr=log, stdout=log
+                [sys.executable, "-P", *self.program, "run"], env=self._environment, stderr=log, stdout=log
             )
 
     def signal(self, number: signal.Signals) -> None:
