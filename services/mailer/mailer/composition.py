@@ -125,7 +125,8 @@ def make_delivery(settings: Settings, transports: Sequence[Transport], metrics: 
 @contextlib.asynccontextmanager
 async def open_transports(settings: Settings) -> AsyncIterator[list[Transport]]:
     """Make the configured transports, the preferred one first, and close them in the end."""
-    async with open_http_client(settings.mail_concurrency) as client:
+    # Each transport may have that many under way, one waiting in vain for its answers and the next sending.
+    async with open_http_client(settings.mail_concurrency * len(settings.transports)) as client:
         transports = [made for name in settings.transports for made in _make(name, settings, client)]
         try:
             yield transports

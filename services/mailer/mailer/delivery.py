@@ -33,6 +33,11 @@ class Delivery:
         for route in self._routes:
             route.changed = self._changed.set
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether there is more than one transport."""
+        return len(self._routes) > 1
+
     async def attempt(self, mail: Mail, *, bound: float, within: float) -> Verdict:
         """Try once, `bound` seconds a transport and `within` seconds in all; the verdict that counts.
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import structlog
 
-from mailer.delivery import Delivery
+from mailer.delivery import PATIENCE, Delivery
 from mailer.errors import MalformedMailError
-from mailer.lease import Lease, ServerClock
+from mailer.lease import Lease, ServerClock, Slot
 from mailer.metrics import Metrics
 from mailer.rendering import Renderer
 from mailer.verdicts import Fault, Kind, Verdict
@@ -56,7 +56,7 @@ class Jobs:
         # Delivered, but the store may not know: if such a job comes again it is finished, not sent.
         self._delivered: dict[str, Verdict] = {}
 
-    async def work_on(self, claimed: Claimed, lease: Lease) -> None:
+    async def work_on(self, claimed: Claimed, lease: Lease, slot: Slot) -> None:
         """Bring one job to an end or put it off. Returns early only where the lease may be gone."""
         try:
             job = MailJob.from_json(claimed.raw or b"")
@@ -76,7 +76,7 @@ class Jobs:
             elif claimed.deaths >= POISON_DEATHS and job.id not in self._delivered:
                 await self._give_up(job, "poison", Outcome.FAILED, lease)
             else:
-                await self._attempt(job, lease)
+                await self._attempt(job, lease, slot)
 
     async def _leave(self, claimed: Claimed, lease: Lease) -> None:
         """Leave a job to a newer mailer, until it is too late for that one, too."""
@@ -86,7 +86,7 @@ class Jobs:
         else:
             await self._settle(self._queue.delay_unread(lease.worker, claimed, seconds=UNREAD_PAUSE), lease)
 
-    async def _attempt(self, job: MailJob, lease: Lease) -> None:
+    async def _attempt(self, job: MailJob, lease: Lease, slot: Slot) -> None:
         left = job.deadline - self._tools.clock.now()
         verdict = self._delivered.get(job.id)
         if verdict is None and left <= 0:
@@ -96,7 +96,7 @@ class Jobs:
             if not lease.is_fresh:
                 return  # we stalled: the next claim gives it again, if it is still ours
             started = time.monotonic()
-            verdict = await self._send(job, left, lease)
+            verdict = await self._send(job, left, lease, slot)
             self._count(job, verdict, took=time.monotonic() - started)
             if verdict.kind is Kind.DELIVERED:
                 log.info("mail_delivered", job=job.id, transport=verdict.transport, attempts=job.attempts + 1)
@@ -108,10 +108,13 @@ class Jobs:
         else:
             await self._put_off(job.after_attempt(_recorded(verdict)), verdict, lease)
 
-    async def _send(self, job: MailJob, left: float, lease: Lease) -> Verdict:
+    async def _send(self, job: MailJob, left: float, lease: Lease, slot: Slot) -> Verdict:
         clock = self._tools.clock
 
         def still_wanted() -> bool:
+            if self._tools.delivery.has_choice:
+                # Where its server falls silent now, nothing but waiting helps this mail; others can go another way.
+                slot.free_in(PATIENCE)
             return lease.is_fresh and clock.now() < job.deadline - HAND_OVER
 
         try:

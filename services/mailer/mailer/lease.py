@@ -81,6 +81,24 @@ class Slots:
             self._free.release()
 
 
+class Slot:
+    """One slot that was reserved, to be given back once, early or at the end."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._taken = True
+
+    def free_in(self, seconds: float) -> None:
+        """Give it back in a while, unless that was done by then."""
+        asyncio.get_running_loop().call_later(seconds, self.free)
+
+    def free(self) -> None:
+        """Give it back, unless that was done."""
+        if self._taken:
+            self._taken = False
+            self._slots.release(1)
+
+
 def new_worker_name() -> str:
     """Name a worker so that an operator finds its process, and so that no name comes twice."""
     host = socket.gethostname()[:40] or "mailer"

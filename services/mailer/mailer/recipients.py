@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import idna
+
 from mailer.errors import MalformedMailError
 
 MOST_ADDRESS, MOST_LOCAL = 254, 64  # octets, RFC 5321 section 4.5.3.1
@@ -48,10 +50,10 @@ def parse_recipient(text: str) -> Recipient:
 
 
 def _ascii_domain(domain: str) -> str:
-    """The domain in A-labels, which every server takes."""
+    """The domain in A-labels, which every server takes, as browsers and auth-api have it (UTS #46)."""
     try:
-        ascii_domain = domain if domain.isascii() else domain.encode("idna").decode("ascii")
-    except UnicodeError:
+        ascii_domain = domain if domain.isascii() else idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError:
         ascii_domain = ""
     if not _DOMAIN.fullmatch(ascii_domain):
         raise MalformedMailError("the address has no domain that can be mailed to")

@@ -13,6 +13,9 @@ from mailer.mails import Mail
 from mailer.metrics import Metrics
 from mailer.verdicts import Fault, Kind, Verdict
 
+# Seconds that an answer may take once a transport has the mail: a server that scans what it gets needs some, and who
+# gives up on it and sends again makes duplicates (RFC 5321 section 4.5.3.2.6 allows it minutes).
+REPLY = 15.0
 BUSY = Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, "busy")
 
 
@@ -23,10 +26,13 @@ class Transport(Protocol):
     def name(self) -> str:
         """Its name in settings, logs and metrics."""
 
-    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:
+    async def send(
+        self, mail: Mail, *, bound: float, silence: float | None = None, reply: float | None = None
+    ) -> Verdict:
         """Try once, within `bound` seconds.
 
-        Before the other side could have the mail, `silence` seconds without a sign of life end that, too.
+        Before the other side could have the mail, `silence` seconds without a sign of life end that, too. Once it
+        could, its answer may take `reply` seconds instead.
         """
 
     async def check(self) -> str:
@@ -69,6 +75,7 @@ class Route:
     ) -> None:  # fmt: skip
         self.transport = transport
         self._slots = asyncio.Semaphore(concurrency)
+        self._stuck = False  # a mail waited in vain since the last one was done: the next needn't
         self._pace = Pace(per_second)
         self._metrics = metrics
         self.changed = changed
@@ -84,10 +91,13 @@ class Route:
 
         `patience` are the seconds that a mail waits for its turn, and then for a sign of life, if less than `bound`.
         """
+        if patience is not None and self._stuck and self._slots.locked():
+            return replace(BUSY, transport=self.transport.name)
         try:
             async with asyncio.timeout(patience or bound):
                 await self._slots.acquire()
         except TimeoutError:
+            self._stuck = True
             return replace(BUSY, transport=self.transport.name)
         try:
             if not await self._pace.turn(patience=patience or bound):
@@ -95,13 +105,14 @@ class Route:
             return await self._try(mail, bound, patience) if self.circuit.lets_through else None
         finally:
             self._slots.release()
+            self._stuck = False
 
     async def _try(self, mail: Mail, bound: float, patience: float | None) -> Verdict:
         started = time.monotonic()
         verdict = None
         self.circuit.begin()
         try:
-            verdict = await self.transport.send(mail, bound=bound, silence=patience)
+            verdict = await self.transport.send(mail, bound=bound, silence=patience, reply=max(bound, REPLY))
             verdict = replace(verdict, transport=self.transport.name)
         finally:
             self.circuit.end(verdict)

@@ -7,6 +7,12 @@ from types import TracebackType
 from typing import Self
 
 
+def end_in(timeout: asyncio.Timeout, seconds: float | None) -> None:
+    """Let a time-out end so many seconds from now; None: never. One that has ended already stays ended."""
+    if not timeout.expired():
+        timeout.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
 class Silence:
     """Ends what is done within it, by TimeoutError, once there was no sign of life for so many seconds; None: never."""
 
@@ -30,10 +36,9 @@ class Silence:
 
     def heard(self) -> None:
         """There was a sign of life: count anew."""
-        if self.seconds is not None and not self.too_long:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self.seconds)
+        if self.seconds is not None:
+            end_in(self._timeout, self.seconds)
 
     def allow(self) -> None:
         """From now on it may be silent."""
-        if not self.too_long:
-            self._timeout.reschedule(None)
+        end_in(self._timeout, None)

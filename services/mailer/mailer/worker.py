@@ -10,7 +10,7 @@ import time
 import structlog
 
 from mailer.jobs import Jobs, Tools
-from mailer.lease import LEASE, RENEW, Lease, Slots, new_worker_name
+from mailer.lease import LEASE, RENEW, Lease, Slot, Slots, new_worker_name
 from service_kit.stopping import Stop
 from shared_store.errors import StoreError
 from shared_store.mail_queue import Claimed, MailQueue
@@ -116,13 +116,14 @@ class Worker:
             self._slots.release(reserved)
 
     def _begin(self, claimed: Claimed, lease: Lease, group: asyncio.TaskGroup) -> None:
-        task = group.create_task(self._jobs.work_on(claimed, lease))
+        slot = Slot(self._slots)
+        task = group.create_task(self._jobs.work_on(claimed, lease, slot))
         lease.hand[claimed.id] = task
         self._metrics.in_hand.inc()
 
         def end(_task: asyncio.Task[None]) -> None:
             del lease.hand[claimed.id]
-            self._slots.release(1)
+            slot.free()
             self._metrics.in_hand.dec()
 
         task.add_done_callback(end)

@@ -17,6 +17,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from shared_store.commands import Call, command
 from shared_store.errors import StoreError, StoreFull
@@ -78,18 +79,27 @@ class Books:
     accepted: defaultdict[str, list[Acceptance]] = field(default_factory=lambda: defaultdict(list))
     deaths: list[Death] = field(default_factory=list)
     dead: dict[str, str] = field(default_factory=dict)  # job to reason
-    unknown: set[str] = field(default_factory=set)  # jobs that a mailer got no reply for after the text, in its time
+    # Jobs that a mailer got no reply for after the text, with what came instead.
+    unknown: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     served: Counter[str] = field(default_factory=Counter)
+    logged: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by job; "" for the rest
+    happened: list[str] = field(default_factory=list)  # faults, with their time
 
-    def read_log(self, text: str) -> None:
+    def note(self, what: str) -> None:
+        """Write down what happened just now."""
+        self.happened.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
+
+    def read_log(self, name: str, text: str) -> None:
         """Take over what a mailer's log says of jobs."""
         for line in text.splitlines():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
+                said = " ".join(str(event.get(key, "")) for key in ("timestamp", "event", "reason", "worker", "error"))
+                self.logged[event.get("job", "")].append(f"{name} {said}")
                 if event.get("event") == "mail_given_up":
                     self.dead[event["job"]] = event["reason"]
-                elif event.get("event") == "mail_put_off" and event["reason"] == "content timed out":
-                    self.unknown.add(event["job"])
+                elif event.get("event") == "mail_put_off" and event["reason"].startswith("content "):
+                    self.unknown[event["job"]].add(event["reason"])
 
     @property
     def lost(self) -> list[str]:
@@ -105,13 +115,20 @@ class Books:
         """For each acceptance of a job after which it was sent again: why; None where nothing explains it."""
         return [self._why_sent_again(job_id, before) for before in self.accepted[job_id][:-1]]
 
+    def story(self, job_id: str) -> str:
+        """All that is known of a job, for whoever looks for the reason of a duplicate."""
+        taken = [f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S.%f} taken of {one.mailer}, {one.instead or 'told'}"
+                 for one in self.accepted[job_id]]  # fmt: skip
+        return "\n".join([job_id, *taken, *self.logged[job_id], *self.happened, *self.logged[""]])
+
     def _why_sent_again(self, job_id: str, taken: Acceptance) -> str | None:
         for death in self.deaths:
             if death.mailer == taken.mailer and job_id in death.hand and death.at > taken.at - 1:
                 return "killed or stopped between the server's reply and the finish"
-        if taken.instead == CLOSE:
+        # A server that was silent may have been taken down within the attempt's time.
+        if taken.instead == CLOSE or (taken.instead == HANG and "content connection lost" in self.unknown[job_id]):
             return "closed after DATA without a reply"
-        return "no reply within the attempt's time" if job_id in self.unknown else None
+        return "no reply within the attempt's time" if "content timed out" in self.unknown[job_id] else None
 
 
 class Soak:
@@ -214,6 +231,7 @@ class Soak:
             hand = await self._hand_of(store, mailer)
             if hand or name == names[-1]:
                 self.books.deaths.append(Death(name, time.time(), hand))
+                self.books.note(f"{name} stopped or killed")
                 return name, mailer, len(hand)
             mailer.signal(signal.SIGCONT)
         raise AssertionError("there are mailers")
@@ -237,6 +255,7 @@ class Soak:
     async def _restart_redis(self, store: Store) -> None:
         before = await _jobs_kept(store)
         self._redis.kill()
+        self.books.note("Redis killed")
         await asyncio.sleep(self._plan.redis_down)
         await asyncio.to_thread(self._redis.start)
         self._report(
@@ -274,8 +293,8 @@ class Soak:
                 await mailer.until_registered()
             await self._faults(store)
             await until(lambda: is_done(store), bound=600, what="every job ends")
-        for mailer in self._mailers.values():
-            self.books.read_log(mailer.log.read_text())
+        for name, mailer in self._mailers.items():
+            self.books.read_log(name, mailer.log.read_text())
         for stage, number in sorted(self.books.served.items()):
             self._report(f"mail server, all along: {number} {stage}")
         return self.books

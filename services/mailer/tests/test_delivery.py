@@ -38,7 +38,14 @@ class Played:
         self.reachable = True
         self.silence: float | None = None
 
-    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:  # noqa: ARG002
+    async def send(
+        self,
+        mail: Mail,  # noqa: ARG002
+        *,
+        bound: float,
+        silence: float | None = None,
+        reply: float | None = None,  # noqa: ARG002
+    ) -> Verdict:
         self.silence = silence
         self.asked += 1
         self.at_once += 1
@@ -282,6 +289,23 @@ async def test_mail_that_gets_no_turn_goes_by_the_next_transport(monkeypatch: py
     await until(lambda: one.at_once == 1)
     assert (await send(delivery)).transport == "two"
     stuck.cancel()
+
+
+async def test_after_one_mail_that_got_no_turn_others_do_not_wait_for_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Played("one"), Played("two")
+    one.takes = 3600
+    routes = [route(one, concurrency=1), route(two)]
+    delivery = Delivery(routes)
+    stuck = asyncio.create_task(send(delivery, bound=60))
+    await until(lambda: one.at_once == 1)
+    monkeypatch.setattr("mailer.delivery.PATIENCE", 0.05)
+    assert (await send(delivery)).transport == "two"
+    monkeypatch.setattr("mailer.delivery.PATIENCE", 3600)
+    assert [(await send(delivery, bound=3600, within=36000)).transport for _ in range(5)] == ["two"] * 5
+    stuck.cancel()
+    await asyncio.wait({stuck})
+    one.takes = 0
+    assert (await send(delivery)).transport == "one"
 
 
 async def test_rate_spaces_mails_evenly_and_refuses_at_once_what_would_wait_too_long(

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import trustme
 
-from mailer.errors import TransportError
+from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
 from mailer.rendering import Renderer
@@ -377,6 +377,15 @@ async def test_status_counts_where_the_body_only_drips(
 
 
 @EACH
+async def test_answer_may_take_longer_than_the_way_to_it(transport: HttpTransport, server: ApiServer) -> None:
+    server.drip = 0.05
+    server.answers = lambda _request: answer(200, {"ErrorCode": 0})
+    assert (await transport.send(mail(), bound=0.4, reply=60)).kind is D
+    server.answers = lambda _request: HANG
+    assert (await transport.send(mail(), bound=60, reply=0.2)).fault is UNKNOWN
+
+
+@EACH
 async def test_body_that_breaks_off_does_not_unsend_a_mail(transport: HttpTransport, server: ApiServer) -> None:
     server.answers = lambda _request: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{"
     server.closes = True
@@ -471,3 +480,20 @@ async def test_check_asks_the_provider_whether_it_knows_us_without_sending(
         assert found in said_so
     [request] = server.received
     assert (request.line, request.body) == (PROBES[kind], b"")
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("reply", "pause"),
+    [(answer(401), REFUSED_PAUSE), (answer(429, Retry_After="7"), 7), (answer(503), 0)],
+    ids=["refused", "too many", "ill"],
+)
+async def test_failed_check_tells_how_soon_the_next_is_wanted(
+    transport: HttpTransport, server: ApiServer, reply: bytes, pause: float
+) -> None:
+    if transport.name == "webhook" and pause:
+        return  # whoever answers there is reachable
+    server.answers = lambda _request: reply
+    with pytest.raises(TransportError) as caught:
+        await transport.check()
+    assert caught.value.pause == pause

@@ -124,6 +124,7 @@ def test_senders_name_is_read_back(name: str) -> None:
         ('"ex@mple"@example.com', '"ex@mple"@example.com', False),
         ("björn@xn--gteborg-90a.test", "björn@xn--gteborg-90a.test", True),
         ("jane@göteborg.test", "jane@xn--gteborg-90a.test", False),
+        ("jane@straße.test", "jane@xn--strae-oqa.test", False),
     ],
 )
 def test_address_is_written_as_commands_and_headers_need_it(given: str, command: str, utf8: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mailer.errors import TransportError
+from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail, Sender
 from mailer.recipients import parse_recipient
 from mailer.transports.smtp import SmtpTransport
@@ -116,6 +116,16 @@ async def test_silence_at_any_stage_ends_with_the_bound(
     assert "timed out" in verdict.reason
     server.rules.answer = Rules().answer
     assert (await transport.send(mail(), bound=5)).kind is D
+
+
+async def test_answer_to_the_content_may_take_longer_than_all_before(
+    server: SmtpServer, transport: SmtpTransport
+) -> None:
+    server.rules.delay = 0.6
+    assert (await transport.send(mail(), bound=0.4, reply=60)).kind is D
+    server.rules.answer = only("content", HANG)
+    verdict = await transport.send(mail(), bound=60, reply=0.2)
+    assert (verdict.fault, verdict.reason) == (Fault.UNKNOWN, "content timed out")
 
 
 async def test_refused_recipient_whose_data_is_wanted_all_the_same_costs_no_mail(
@@ -300,8 +310,9 @@ async def test_check_tells_of_certificate_and_password(authority: trustme.CA, ca
         found = await SmtpTransport(options).check()
         assert "TLSv1.3, certificate for localhost, " in found
         assert " days left, user and password accepted, offers " in found
-        with pytest.raises(TransportError, match=r"smtp: auth 535 5\.7\.8"):
+        with pytest.raises(TransportError, match=r"smtp: auth 535 5\.7\.8") as caught:
             await SmtpTransport(replace(options, password="wrong")).check()
+        assert caught.value.pause == REFUSED_PAUSE
         assert not any(line.startswith("MAIL") for line in server.commands)
 
 

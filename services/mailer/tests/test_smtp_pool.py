@@ -14,7 +14,7 @@ from mailer.recipients import parse_recipient
 from mailer.silence import Silence
 from mailer.transports import smtp_session
 from mailer.transports.smtp import SmtpTransport
-from mailer.transports.smtp_opening import SmtpOptions
+from mailer.transports.smtp_opening import SmtpOptions, address_literal
 from mailer.transports.smtp_pool import SPARE, SmtpPool
 from mailer.transports.smtp_session import MOST_REFUSALS
 from mailer.verdicts import Fault, Kind
@@ -91,6 +91,23 @@ async def test_mail_waits_for_as_long_as_there_are_signs_of_life() -> None:
             await asyncio.sleep(PATIENT)
     assert silence.too_long
     silence.heard()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("mailer.example.org", "mailer.example.org"), ("mailer-5d9f7", "[127.0.0.1]"), ("localhost", "[127.0.0.1]"),
+     ("localhost.localdomain", "[127.0.0.1]"), ("my_host.example", "[127.0.0.1]"), ("", "[127.0.0.1]")],
+)  # fmt: skip
+async def test_server_is_told_a_full_name_or_else_the_address(
+    server: SmtpServer, transport: SmtpTransport, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    assert (await transport.send(MAIL, bound=PATIENT)).kind is Kind.DELIVERED
+    assert server.commands[0] == f"EHLO {said}"
+
+
+def test_address_of_version_6_is_told_as_such() -> None:
+    assert address_literal("fe80::1%eth0") == "[IPv6:fe80::1]"
 
 
 async def test_failure_that_nobody_foresaw_reaches_the_mail_that_waits() -> None:

@@ -30,4 +30,5 @@ async def survive(plan: Plan) -> None:
 
     books = await Soak(plan, report).run()
     outcome = closing_line(books, report)
-    assert outcome == (0, 0, 0), (books.lost[:5], books.late[:5])
+    found = [*books.lost, *books.late, *(job for job in books.accepted if None in books.explain(job))]
+    assert outcome == (0, 0, 0), "\n\n".join(books.story(job) for job in found[:5])

@@ -20,7 +20,7 @@ from shared_store.store import Store
 
 from .conftest import Start
 from .processes import enqueue, is_done, job, until
-from .smtp_server import CLOSE, Received, Rules, SmtpServer, first, only
+from .smtp_server import CLOSE, HANG, Received, Rules, SmtpServer, first, only
 
 QUEUE = MailQueue()
 
@@ -79,6 +79,22 @@ async def test_rejected_recipient_is_told_and_leaves_a_letter_without_personal_d
     assert (letter.reason, letter.history, letter.attempts) == ("rejected", ("smtp: rcpt 550 5.1.1",), 1)
     assert "jane" not in letter.to_json()
     await nothing_is_left(valkey_store)
+
+
+async def test_mails_that_wait_for_a_silent_servers_answer_keep_no_other_waiting(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    smtp.rules.answer = only("content", HANG)
+    async with SmtpServer() as second:
+        servers = f"127.0.0.1:{smtp.port},127.0.0.1:{second.port}"
+        async with start(smtp_server=servers, mail_concurrency=3) as service:
+            await enqueue(valkey_store, *(job(f"person{number}@example.org") for number in range(12)))
+            await until(lambda: len(second.received) == 9)
+            assert value(service, "mailer_in_hand") == 3
+            smtp.rules.answer = Rules().answer
+            smtp.drop_connections()
+            await until(lambda: is_done(valkey_store))
+        assert sorted(smtp.recipients + second.recipients) == sorted(f"person{n}@example.org" for n in range(12))
 
 
 async def test_transient_failure_is_tried_again_with_the_same_message_id(

@@ -16,6 +16,7 @@ import structlog
 
 from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail
+from mailer.silence import end_in
 from mailer.transports.tls import describe_tls
 from mailer.verdicts import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Verdict
 
@@ -96,13 +97,15 @@ class HttpTransport:
             raise TransportError(f"{self.name}: HTTP {answer.status}: {why}", pause=retry_after(answer))
         return "token accepted"
 
-    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:
+    async def send(
+        self, mail: Mail, *, bound: float, silence: float | None = None, reply: float | None = None
+    ) -> Verdict:
         """Try once."""
         if not (mail.to.address.isascii() or self.takes_utf8):
             return SMTPUTF8_MISSING
         if not mail.still_wanted():
             return WITHHELD
-        sent = _Sent()
+        sent = _Sent(reply)
         try:
             answer = await exchange(self._client, self.request(mail), bound=bound, silence=silence or bound, sent=sent)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
@@ -136,13 +139,21 @@ class HttpTransport:
 
 
 class _Sent:
-    """Learns from httpcore whether the request's body began to leave: only then may the provider act on it."""
+    """Learns from httpcore whether the request's body began to leave: only then may the provider act on it.
 
-    began = False
+    From then on the answer may take `reply` seconds, where that is given.
+    """
+
+    def __init__(self, reply: float | None = None) -> None:
+        self.began = False
+        self.whole = asyncio.timeout(None)
+        self._reply = reply
 
     async def __call__(self, event: str, _info: dict[str, Any]) -> None:
         if event.endswith("send_request_body.started"):
             self.began = True
+            if self._reply is not None:
+                end_in(self.whole, self._reply)
 
 
 async def exchange(
@@ -161,7 +172,8 @@ async def exchange(
     response = None
     body = bytearray()
     try:
-        async with asyncio.timeout(bound):
+        sent.whole = asyncio.timeout(bound)
+        async with sent.whole:
             response = await client.send(request, stream=True)
             async for chunk in response.aiter_raw():
                 body += chunk

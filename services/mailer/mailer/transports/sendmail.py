@@ -22,7 +22,14 @@ class SendmailTransport:
     def __init__(self, command: str) -> None:
         self._command = command
 
-    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:  # noqa: ARG002
+    async def send(
+        self,
+        mail: Mail,
+        *,
+        bound: float,
+        silence: float | None = None,  # noqa: ARG002
+        reply: float | None = None,
+    ) -> Verdict:
         """Try once; a program that takes too long is killed. It has the mail at once, however silent it is."""
         if not mail.still_wanted():
             return WITHHELD
@@ -35,7 +42,7 @@ class SendmailTransport:
         except OSError as error:
             return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, f"start {error.strerror}")
         try:
-            async with asyncio.timeout(bound):
+            async with asyncio.timeout(reply or bound):
                 await process.communicate((await mail.to_signed_bytes()).replace(b"\r\n", b"\n"))
         except TimeoutError:
             return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, "timed out")
@@ -43,7 +50,7 @@ class SendmailTransport:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return _judge(process.returncode)
+        return judge_exit(process.returncode)
 
     async def check(self) -> str:
         """Learn whether the program is there.
@@ -59,7 +66,8 @@ class SendmailTransport:
         """Nothing is open between mails."""
 
 
-def _judge(status: int | None) -> Verdict:
+def judge_exit(status: int | None) -> Verdict:
+    """Say what an exit status means."""
     reason = f"exit {status}"
     if status == 0:
         return Verdict(Kind.DELIVERED, Fault.NONE, reason)

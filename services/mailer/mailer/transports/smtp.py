@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail
-from mailer.silence import Silence
+from mailer.silence import Silence, end_in
 from mailer.transports.smtp_opening import OpeningError, SmtpOpener, SmtpOptions
 from mailer.transports.smtp_pool import SmtpPool
 from mailer.transports.smtp_replies import judge_loss, judge_reply
@@ -30,14 +30,22 @@ class SmtpTransport:
         self._opener = SmtpOpener(options)
         self._pool = SmtpPool(self._opener.open)
 
-    async def send(self, mail: Mail, *, bound: float, silence: float | None = None) -> Verdict:
+    async def send(
+        self, mail: Mail, *, bound: float, silence: float | None = None, reply: float | None = None
+    ) -> Verdict:
         """Try once; a connection that had gone stale is replaced within that."""
         stage = [Stage.CONNECT]
         try:
-            async with asyncio.timeout(bound):
+            async with asyncio.timeout(bound) as whole:
+
+                def may_go() -> bool:
+                    if reply is not None:
+                        end_in(whole, reply)
+                    return mail.still_wanted()
+
                 content = await mail.to_signed_bytes()
                 async with Silence(silence or bound) as quiet:
-                    return await self._send(mail, content, stage, quiet)
+                    return await self._send(replace(mail, still_wanted=may_go), content, stage, quiet)
         except TimeoutError:
             return replace(judge_loss(stage[0], "timed out"), for_all=stage[0] is Stage.CONNECT and quiet.too_long)
         except OpeningError as error:

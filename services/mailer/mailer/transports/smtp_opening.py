@@ -22,6 +22,9 @@ from mailer.verdicts import Stage, Verdict
 
 CONNECTING = 2.5  # seconds that TCP may take: a packet that was lost is sent a second time after one
 NEXT_ADDRESS = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 section 8)
+# A host that went away without a word is noticed after 5 + 3 * 3 seconds, one that started anew after 5.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
+_FULL_NAME = re.compile(r"(?!localhost\b)(?=.{1,255}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 Security = Literal["opportunistic", "starttls", "tls", "off"]
 
@@ -58,7 +61,7 @@ class SmtpOpener:
     def __init__(self, options: SmtpOptions) -> None:
         self._options = options
         self._tls = None if options.security == "off" else _tls_context(options)
-        self._own_name = ""
+        self._own_name: str | None = None
 
     async def open(self, heard: Callable[[], None]) -> SmtpSession:
         """Open a connection, ready for mails; `heard` is called at each sign of life of the server.
@@ -75,10 +78,11 @@ class SmtpOpener:
 
     async def _open(self, heard: Callable[[], None]) -> SmtpSession:
         options = self._options
+        connected = await _connect(options.host, options.port)
         smtp = aiosmtplib.SMTP(
             hostname=options.host,
-            sock=await _connect(options.host, options.port),
-            local_hostname=await self._name_of_this_machine(),
+            sock=connected,
+            local_hostname=await self._own_name_on(connected),
             use_tls=options.security == "tls",
             start_tls=False,  # done below, step by step
             tls_context=self._tls,
@@ -103,19 +107,32 @@ class SmtpOpener:
             smtp.close()
             raise
 
-    async def _name_of_this_machine(self) -> str:
-        """What EHLO says; asked of the resolver once, in a thread, since that may take its time."""
-        if not self._own_name:
-            name = await asyncio.to_thread(socket.getfqdn)
-            self._own_name = name if re.fullmatch(r"[A-Za-z0-9.-]{1,255}", name) else "localhost"
-        return self._own_name
+    async def _own_name_on(self, connected: socket.socket) -> str:
+        """What EHLO says: our full name, else our address, since servers refuse half a name (RFC 5321 section 4.1.4).
+
+        The name is asked of the resolver once, in a thread, since that may take its time.
+        """
+        if self._own_name is None:
+            self._own_name = await asyncio.to_thread(socket.getfqdn)
+        return self._own_name if _FULL_NAME.fullmatch(self._own_name) else address_literal(connected.getsockname()[0])
+
+
+def address_literal(address: str) -> str:
+    """An IP address in the place of a name (RFC 5321 section 4.1.3)."""
+    address = address.partition("%")[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
 async def _connect(host: str, port: int) -> socket.socket:
     """Connect to the first of a host's addresses that answers (RFC 8305); uvloop itself knows no such thing."""
     async with asyncio.timeout(CONNECTING):
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS)
+        connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connected
 
 
 async def _greet(smtp: aiosmtplib.SMTP) -> None:
