@@ -233,7 +233,7 @@ def _app(
             static_ttl=settings.static_ttl,
             commit=os.environ.get("HEROKU_SLUG_COMMIT", ""),
         ),
-        webhooks=Webhooks(bounces),
+        webhooks=Webhooks(bounces, settings.trusted_proxies),
         failures=Failures(answers, count_limited=metrics.auth_limited.inc),
     )
     return Surroundings(

@@ -84,17 +84,19 @@ def parse_limit(text: str) -> Limit:
 def limit_key_values(
     limit: Limit, *, ip: IPv4Address | IPv6Address, address: EmailAddress, origin: Origin
 ) -> tuple[str, ...]:
-    """The values that pick this attempt's counter, in LIMIT_KEYS' order; values may hold any character.
-
-    An IPv6 client counts as its /64: one customer has that many addresses.
-    """
+    """The values that pick this attempt's counter, in LIMIT_KEYS' order; values may hold any character."""
     values: dict[LimitKey, str] = {
-        "ip": str(ip) if isinstance(ip, IPv4Address) else str(IPv6Network((int(ip), _IPV6_SITE_BITS), strict=False)),
+        "ip": network_of(ip),
         "email": str(address),
         "domain": address.domain,
         "origin": str(origin),
     }
     return tuple(values[key] for key in limit.keys)
+
+
+def network_of(ip: IPv4Address | IPv6Address) -> str:
+    """Give what a client counts as: an IPv6 client as its /64, since one customer has that many addresses."""
+    return str(ip) if isinstance(ip, IPv4Address) else str(IPv6Network((int(ip), _IPV6_SITE_BITS), strict=False))
 
 
 def _parse_count(text: str, count: str) -> int:

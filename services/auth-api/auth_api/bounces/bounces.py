@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from auth_api.bounces.refusals import Refusals
 from auth_api.bounces.reports import AHEAD, OLDEST, Posted, Provider
 from auth_api.errors import WebhookMalformedError, WebhookRefusedError
 from auth_api.metrics import Metrics
@@ -14,7 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class Bounces:
-    """Takes calls of the providers that are configured, by name; `now` gives Unix time as the store has it."""
+    """Takes calls of the providers that are configured, by name; `now` gives Unix time as the store has it.
+
+    `refusals` is to be asked before a call is read.
+    """
 
     def __init__(
         self,
@@ -30,8 +34,9 @@ class Bounces:
         self._suppressions = suppressions
         self._metrics = metrics
         self._now = now
+        self.refusals = Refusals()
 
-    async def take(self, provider: Provider, posted: Posted) -> None:
+    async def take(self, provider: Provider, posted: Posted, *, network: str) -> None:
         """Check a call and do what it says. Waits for Redis twice, where it reports anything that counts.
 
         Raises:
@@ -42,6 +47,7 @@ class Bounces:
         try:
             report = provider.read(posted, now=now)
         except (WebhookRefusedError, WebhookMalformedError) as error:
+            self.refusals.count(network)
             self._metrics.mail_event(provider.name, "refused")
             log.info("mail_webhook_refused", provider=provider.name, error=str(error))
             raise

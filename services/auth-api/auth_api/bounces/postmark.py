@@ -31,7 +31,9 @@ class Postmark:
         given = posted.secret or _password(posted.headers.get("authorization", ""))
         if not hmac.compare_digest(given.encode(), self._secret):
             raise WebhookRefusedError("it brings no or another secret")
-        return report([mapping(read_json(posted.body), "the body")], _judge, field="Email")
+        event = mapping(read_json(posted.body), "the body")
+        number = event.get("ID")  # the bounce's: the same again comes from Postmark, which did not hear our answer
+        return report([event], _judge, field="Email", name=str(number) if isinstance(number, int) else "")
 
 
 def _judge(event: Event) -> Reason | None:

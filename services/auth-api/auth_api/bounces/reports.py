@@ -43,7 +43,7 @@ class CameBack:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a call reported. `name` is the call's own and signed: the same again is a replay; '' where there is none."""
+    """What a call reported. `name` is the call's own: the same again is a replay; '' where there is none."""
 
     came_back: tuple[CameBack, ...]
     others: int

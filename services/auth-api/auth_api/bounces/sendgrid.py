@@ -28,8 +28,13 @@ from shared_store.suppressions import Reason
 SIGNATURE = "x-twilio-email-event-webhook-signature"
 TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
 
-# Why SendGrid did not even try.
-_DROPPED = {"Bounced Address": Reason.HARD_BOUNCE, "Spam Reporting Address": Reason.COMPLAINT}
+# Why SendGrid did not even try: the address is on one of its lists. Not: "Unsubscribed Address", whose owner may still
+# want to log in.
+_DROPPED = {
+    "Bounced Address": Reason.HARD_BOUNCE,
+    "Invalid": Reason.HARD_BOUNCE,
+    "Spam Reporting Address": Reason.COMPLAINT,
+}
 
 
 class SendGrid:
