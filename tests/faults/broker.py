@@ -39,15 +39,16 @@ class Service:
     """One process, its log, its internal port."""
 
     def __init__(self, module: str, log: Path, environ: dict[str, str]) -> None:
+        self.module = module
         self.log = log
         self._port = free_port()
         self._command = [sys.executable, "-P", "-m", module, "run"]
-        self._environ = environ | {"BROKER_INTERNAL_PORT": str(self._port)}
+        self.environ = environ | {"BROKER_INTERNAL_PORT": str(self._port)}
         self.process: subprocess.Popen[bytes]
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self._command, env=self.environ, stdout=log, stderr=log)
 
     def readiness(self) -> dict[str, Any] | None:
         """What /readyz says, None while nothing answers there."""
@@ -93,13 +94,14 @@ class Broker:
     def nobody_died(self) -> bool:
         return all(service.process.poll() is None for service in self.services)
 
-    def begin(self, address: str, *, api: int = 0) -> httpx.Response:
-        """Ask for a login."""
+    def begin(self, address: str, *, api: int = 0, browser: httpx.Client | None = None, **other: str) -> httpx.Response:
+        """Ask for a login, with other parameters where they are given."""
         parameters = {
             "client_id": SITE, "redirect_uri": f"{SITE}/back", "response_type": "id_token", "scope": "openid email",
-            "response_mode": "form_post", "nonce": "n", "login_hint": address,
+            "response_mode": "form_post", "nonce": "n", "login_hint": address, **other,
         }  # fmt: skip
-        return httpx.get(f"{self.urls[api]}/auth", params=parameters, timeout=30)
+        get = browser.get if browser else httpx.get
+        return get(f"{self.urls[api]}/auth", params=parameters, timeout=30)
 
     def confirm(self, address: str, *, api: int = 0) -> httpx.Response:
         """Type the code that was mailed."""
@@ -132,11 +134,22 @@ def is_told(answer: httpx.Response) -> bool:
 
 
 @contextlib.contextmanager
-def broker(folder: Path, *, rotators: int = 2, **settings: object) -> Iterator[Broker]:
-    """Run it while the block runs, on a Valkey of its own that keeps what is written."""
+def broker(
+    folder: Path, *, rotators: int = 2, server: RedisServer | None = None, users: str = "", **settings: object
+) -> Iterator[Broker]:
+    """Run it while the block runs, on a Valkey of its own that keeps what is written, or on another server.
+
+    `users` is their password where each service has a user of its name.
+    """
     mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
     smtp = open_smtp(mailbox, free_port())
-    with RedisServer("valkey9", port=free_port(), config={"appendonly": "yes", "appendfsync": "always"}) as redis:
+    kept = {"appendonly": "yes", "appendfsync": "always"}
+
+    def environ_of(name: str) -> dict[str, str]:
+        user = {"BROKER_REDIS_URL": redis.url.replace("://", f"://{name}:{users}@")} if users else {}
+        return environ | user
+
+    with server or RedisServer("valkey9", port=free_port(), config=kept) as redis:
         given = {
             "redis_url": redis.url, "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
             "from_address": "login@broker.example", "smtp_server": f"127.0.0.1:{smtp.port}", "smtp_security": "off",
@@ -146,13 +159,16 @@ def broker(folder: Path, *, rotators: int = 2, **settings: object) -> Iterator[B
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
         environ |= {f"BROKER_{name.upper()}": str(value) for name, value in given.items()}
         apis = [
-            Service("auth_api", folder / f"auth-api-{port}", environ | {"BROKER_LISTEN_PORT": str(port)})
+            Service("auth_api", folder / f"auth-api-{port}", environ_of("auth-api") | {"BROKER_LISTEN_PORT": str(port)})
             for port in ports
         ]
         running = Broker(
             redis, mailbox, apis,
-            [Service("mailer", folder / f"mailer-{number}", environ) for number in range(2)],
-            [Service("key_rotator", folder / f"key-rotator-{number}", environ) for number in range(rotators)],
+            [Service("mailer", folder / f"mailer-{number}", environ_of("mailer")) for number in range(2)],
+            [
+                Service("key_rotator", folder / f"key-rotator-{number}", environ_of("key-rotator"))
+                for number in range(rotators)
+            ],
             [f"http://127.0.0.1:{port}" for port in ports], smtp,
         )  # fmt: skip
         for service in running.services:

@@ -87,9 +87,9 @@ def test_services_that_are_asked_to_stop_end_in_their_time_and_the_others_go_on(
 )
 def test_auth_api_whose_clock_is_wrong_issues_tokens_in_the_servers_time(running: Broker) -> None:
     api = running.apis[1]
-    right = dict(api._environ)
+    right = dict(api.environ)
     api.end()
-    api._environ |= {"LD_PRELOAD": FAKETIME, "FAKETIME": "+10m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    api.environ |= {"LD_PRELOAD": FAKETIME, "FAKETIME": "+10m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     api.start()
     try:
         until(api.is_ready, bound=60)
@@ -101,7 +101,7 @@ def test_auth_api_whose_clock_is_wrong_issues_tokens_in_the_servers_time(running
         assert abs(issued - server) < 60
     finally:
         api.end()
-        api._environ = right
+        api.environ = right
         api.start()
 
 
@@ -204,7 +204,7 @@ def test_services_started_without_redis_stay_up_and_say_so(running: Broker) -> N
     nowhere = {"BROKER_REDIS_URL": f"redis://127.0.0.1:{free_port()}", "BROKER_LISTEN_PORT": str(free_port())}
     folder = running.apis[0].log.parent
     started = [
-        Service(service._command[3], folder / f"alone-{number}", service._environ | nowhere)
+        Service(service.module, folder / f"alone-{number}", service.environ | nowhere)
         for number, service in enumerate((running.apis[0], running.mailers[0], running.rotators[0]))
     ]
     try:

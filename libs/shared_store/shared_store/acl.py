@@ -73,7 +73,9 @@ MAILER: Final = Access(
         "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "gone_workers", "lock",
         "mail_logins", "promote_mail", "reap_mail", "renew_lease", "revive_mail",
     ),
-    sends=("blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "set", "wait", "zcard", "zrange"),
+    sends=(
+        "blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "scan", "set", "wait", "zcard", "zrange",
+    ),
     channels=(UNLOCKED_CHANNEL, mail_result_channel("*")),
 )  # fmt: skip
 KEY_ROTATOR: Final = Access(

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from shared_store.commands import Call, Reply, Value, command, load_script, nothing
 from shared_store.errors import CorruptRecord
 from shared_store.keyspace import LOGIN
+from shared_store.scanning import tags_of
 from shared_store.store import Store
 
 SessionId = NewType("SessionId", str)
@@ -263,10 +264,9 @@ class LoginState:
 
 async def find(store: Store, wanted: Callable[[SessionId], bool]) -> LoginState | None:
     """Look through all logins in flight for one; slow on a busy server, for people who debug."""
-    async for key in store.client.scan_iter(match=LOGIN.key(session="*"), count=1000):
-        session_id = SessionId(key.decode("utf-8", "replace").partition("{")[2].rstrip("}"))
-        if wanted(session_id):
-            return await store.run(_state(session_id))
+    async for tag in tags_of(store, LOGIN.key(session="*")):
+        if wanted(SessionId(tag)):
+            return await store.run(_state(SessionId(tag)))
     return None
 
 

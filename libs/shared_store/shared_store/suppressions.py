@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from shared_store.commands import Call, Reply, command, nothing
 from shared_store.keyspace import SUPPRESSED, WEBHOOK_SEEN, digest
+from shared_store.scanning import tags_of
 from shared_store.store import Store
 
 
@@ -77,12 +78,8 @@ class Suppressions:
 
     async def all(self, store: Store) -> list[Suppression]:
         """List all of them, newest first; slow on a busy server, for operators."""
-        found = []
-        async for key in store.client.scan_iter(match=SUPPRESSED.key(digest="*"), count=1000):
-            name = key.decode("utf-8", "replace").partition("{")[2].rstrip("}")
-            if (entry := await store.run(_entry(name))) is not None:
-                found.append(entry)
-        return sorted(found, key=lambda entry: -entry.since)
+        found = [await store.run(_entry(name)) async for name in tags_of(store, SUPPRESSED.key(digest="*"))]
+        return sorted(filter(None, found), key=lambda entry: -entry.since)
 
 
 def _entry(name: str) -> Call[Suppression | None]:

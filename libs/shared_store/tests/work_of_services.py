@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from shared_store import auth_codes, fetch_cache, key_log, logins, rate_limits
+from shared_store.commands import Call, command, nothing
 from shared_store.dead_letters import DeadJob
 from shared_store.key_log import KeyEvent
 from shared_store.key_sets import KeySet, KeySets, PublishedKey
@@ -30,6 +31,7 @@ from shared_store.rate_limits import Counter
 from shared_store.sealing import Sealer
 from shared_store.signing_keys import generate
 from shared_store.store import Store
+from shared_store.suppressions import Reason, Suppressions, remember_webhook, webhook_seen
 
 Work = Callable[[Store, Store], Awaitable[None]]  # by the service's user, and by one that may do everything
 
@@ -37,6 +39,8 @@ LOGIN = StoredLogin("{}", "{}")
 QUEUE = MailQueue()
 KEY = PublishedKey(generate("EdDSA"), 0, 0, 1)
 KEY_SETS = KeySets(Sealer())
+WAIT = Call((command("WAIT", 0, 0),), nothing)  # with a write that redis_wait_replicas asks replicas for
+SUPPRESSIONS = Suppressions("k" * 32, life=60)
 
 
 def job(number: int) -> MailJob:
@@ -92,6 +96,11 @@ async def auth_api(store: Store, other: Store) -> None:
     await store.run(KEY_SETS.load("EdDSA"))
     await newer_mails_take_the_place_of_older_ones(store, other)
     await store.run(QUEUE.result("job-1"))
+    await store.run(SUPPRESSIONS.add([("a@b.example", Reason.HARD_BOUNCE)], source="postmark", now=1.0))
+    await store.run(SUPPRESSIONS.look("a@b.example"))
+    await store.run(remember_webhook("signature", seconds=60))
+    await store.run(webhook_seen("signature"))
+    await store.run(WAIT)
     await hear(store, KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL, mail_result_channel("x"))
 
 
@@ -142,10 +151,16 @@ async def mailer(store: Store, other: Store) -> None:
     await store.run(QUEUE.register("dead", lease=0))
     await store.run(QUEUE.claim("dead", room=2, known=[]))
     await store.run(QUEUE.expired_workers())
+    await store.run(QUEUE.gone_workers())
     await store.run(QUEUE.reap("dead"))
     await store.run(QUEUE.give_back("mine"))
     await store.run(QUEUE.dead_letters())
     await store.run(QUEUE.purge_dead())
+    await store.run(SUPPRESSIONS.add([("a@b.example", Reason.OPERATOR)], source="operator", now=1.0))
+    assert len(await SUPPRESSIONS.all(store)) == 1
+    await store.run(SUPPRESSIONS.lift("a@b.example"))
+    await store.run(tags_with(queue_tags(2)))
+    await store.run(WAIT)
     await lock(store, "reaper")
 
 
@@ -158,6 +173,7 @@ async def key_rotator(store: Store, other: Store) -> None:
     await store.run(KEY_SETS.load("EdDSA"))
     await store.run(key_log.log_event("EdDSA", KeyEvent("export", by="me")))
     await store.run(key_log.logged("EdDSA"))
+    await store.run(WAIT)
     await lock(store, "rotation")
     await hear(store, KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL)
 
