@@ -159,7 +159,6 @@ async def mailer(store: Store, other: Store) -> None:
     await store.run(SUPPRESSIONS.add([("a@b.example", Reason.OPERATOR)], source="operator", now=1.0))
     assert len(await SUPPRESSIONS.all(store)) == 1
     await store.run(SUPPRESSIONS.lift("a@b.example"))
-    await store.run(tags_with(queue_tags(2)))
     await store.run(WAIT)
     await lock(store, "reaper")
 
