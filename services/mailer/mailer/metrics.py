@@ -12,6 +12,7 @@ from mailer.verdicts import Verdict
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 LONG_BUCKETS = (*BUCKETS, 30, 60, 120, 300, 600)
 
+REASONS = ("expired", "rejected", "poison", "malformed")  # for which jobs are given up
 _STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -37,6 +38,8 @@ class Metrics:
             ["transport"], registry=registry,
         )  # fmt: skip
         self._buried = Counter("mailer_given_up", "Jobs given up, by reason", ["reason"], registry=registry)
+        for reason in REASONS:  # from the start at 0: else the first would not count as an increase
+            self._buried.labels(reason)
         self.retries = Counter("mailer_retries", "Jobs put off for another attempt", registry=registry)
         self.leases_lost = Counter("mailer_leases_lost", "Leases that ended while we worked", registry=registry)
         self.reaped = Counter("mailer_reaped", "Jobs taken over from mailers that died", registry=registry)
@@ -53,7 +56,7 @@ class Metrics:
         self.queue_delayed = Gauge("mailer_queue_delayed", "Jobs waiting for their next attempt", registry=registry)
         self.queue_taken = Gauge("mailer_queue_taken", "Jobs in the hands of all mailers", registry=registry)
         self.queue_dead = Gauge("mailer_queue_dead", "Jobs given up and not yet purged", registry=registry)
-        self.oldest = Gauge("mailer_queue_oldest_seconds", "Age of the job to be taken next", registry=registry)
+        self.oldest = Gauge("mailer_queue_oldest_seconds", "Age of the ready job to be taken next", registry=registry)
         self.queues_adopted = Gauge(
             "mailer_queues_adopted", "Queues beyond mail_queue_shards that are served since mail was in them",
             registry=registry,
@@ -78,5 +81,5 @@ class Metrics:
         self._circuits.labels(transport).set(_STATES[state])
 
     def given_up(self, reason: str) -> None:
-        """Count a job given up. Only its first word is a label, so that their number stays bounded."""
-        self._buried.labels(reason.partition(" ")[0]).inc()
+        """Count a job given up for one of REASONS."""
+        self._buried.labels(reason).inc()

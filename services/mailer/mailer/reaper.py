@@ -111,9 +111,12 @@ class Watch:
 
 
 async def oldest_age(store: Store, queue: MailQueue, now: float) -> float:
-    """Seconds since the request of the job to be taken next; 0 where none waits or its time is not known."""
-    for job_id, _ in await store.run(queue.waiting(most=1)):
-        requested = glance(await store.run(queue.show(job_id))).get("requested_at")
-        if is_time(requested) and requested:
-            return max(0.0, now - requested)
+    """Seconds since the request of the job to be taken next; 0 where none is ready or its time is not known.
+
+    Not of those put off: one mailbox that is full for an hour is no queue that stands still.
+    """
+    for job_id, due in await store.run(queue.waiting(most=1)):
+        if due is None:
+            requested = glance(await store.run(queue.show(job_id))).get("requested_at")
+            return max(0.0, now - requested) if is_time(requested) and requested else 0.0
     return 0.0

@@ -9,7 +9,7 @@ from auth_api.bounces.reports import AHEAD, OLDEST, Posted, Provider
 from auth_api.errors import WebhookMalformedError, WebhookRefusedError
 from auth_api.metrics import Metrics
 from shared_store.store import Store
-from shared_store.suppressions import Suppressions, remember_webhook, webhook_seen
+from shared_store.suppressions import Reason, Suppressions, remember_webhook, webhook_seen
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,9 @@ class Bounces:
         self._metrics = metrics
         self._now = now
         self.refusals = Refusals()
+        for name in providers:  # from the start at 0: else the first would not count as an increase
+            for event in ("refused", "replayed", "other", *Reason):
+                metrics.mail_event(name, event, 0)
 
     async def take(self, provider: Provider, posted: Posted, *, network: str) -> None:
         """Check a call and do what it says. Waits for Redis twice, where it reports anything that counts.
