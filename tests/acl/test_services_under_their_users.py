@@ -17,12 +17,12 @@ from tests.faults.broker import SITE, Broker, Service, broker, open_smtp
 from tests.person import form_to
 from tests.stack import until
 
-from shared_store.document_acl import FOLDER, NO_PASSWORD
+from shared_store.document_acl import FOLDER
 from shared_store.testing.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.timeout(240)
 
-PASSWORD = "s3cret"
+MAKE_SECRETS = FOLDER / "make-secrets"
 SECRET = "the-secret-of-postmarks-calls-32ch"
 SETTINGS: Mapping[str, Any] = {
     "suppression_key": "a key of at least thirty-two characters", "postmark_webhook_secret": SECRET, "resend_delay": 1,
@@ -32,20 +32,25 @@ SETTINGS: Mapping[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> RedisServer:
-    """One with the shipped file; a password is set in it as docs/redis.md says, and there is a user for the test."""
-    shipped = (FOLDER / "users.acl").read_text()
-    users = shipped.replace(NO_PASSWORD, "#" + hashlib.sha256(PASSWORD.encode()).hexdigest())
-    path = tmp_path_factory.mktemp("redis") / "users.acl"
-    path.write_text(users + f"user test on >{PASSWORD} ~* &* +@all\n")
-    config = {"aclfile": str(path), "maxmemory": "64mb", "maxmemory-policy": "volatile-lru", "appendonly": "yes"}
-    return RedisServer("redis7", port=free_port(), config=config, login=("test", PASSWORD))
+def passwords(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Those that docker/make-secrets gave out; run twice, since an operator does so again after an upgrade."""
+    folder = tmp_path_factory.mktemp("secrets")
+    for _ in range(2):
+        subprocess.run([MAKE_SECRETS, folder], check=True, stdout=subprocess.DEVNULL)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    urls = {path.suffix[1:]: path.read_text() for path in folder.glob("redis_url.*")}
+    found = {user: urlsplit(url).password or "" for user, url in urls.items()}
+    assert min(map(len, found.values())) == 48
+    return {"file": str(folder / "redis_acl"), **found}
 
 
 @pytest.fixture(scope="module")
-def running(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    folder = tmp_path_factory.mktemp("broker")
-    with broker(folder, server=server, users=PASSWORD, **SETTINGS) as whole:
+def running(passwords: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    config = {
+        "aclfile": passwords["file"], "maxmemory": "64mb", "maxmemory-policy": "volatile-lru", "appendonly": "yes",
+    }  # fmt: skip
+    server = RedisServer("redis7", port=free_port(), config=config, login=("operator", passwords["operator"]))
+    with broker(tmp_path_factory.mktemp("broker"), server=server, users=passwords, **SETTINGS) as whole:
         yield whole
 
 
@@ -111,7 +116,7 @@ def types_wrong_has_it_mailed_again_and_cancels(running: Broker, address: str) -
 def bounces(running: Broker, address: str) -> None:
     report = {"RecordType": "Bounce", "Type": "HardBounce", "TypeCode": 1, "Email": address, "Inactive": True}
     url = f"{running.urls[0]}/webhooks/postmark"
-    assert httpx.post(url, json=report, auth=("postmark", SECRET), timeout=30).status_code == 204
+    assert httpx.post(url, json=report, auth=("postmark", SECRET), timeout=30).is_success
     assert running.begin(address).status_code == 400
     command(running.mailers[0], "suppressions", "lift", address)
     assert running.begin(address).status_code == 200
@@ -173,9 +178,9 @@ def test_services_do_all_their_work_and_are_refused_nothing(running: Broker) -> 
     ],
 )
 def test_service_with_anothers_user_says_what_it_may_not_do(
-    running: Broker, tmp_path: Path, mine: str, theirs: str, told: str
+    running: Broker, passwords: Mapping[str, str], tmp_path: Path, mine: str, theirs: str, told: str
 ) -> None:
-    url = running.redis.url.replace("://", f"://{theirs}:{PASSWORD}@")
+    url = running.redis.url.replace("://", f"://{theirs}:{passwords[theirs]}@")
     [like, *_] = [service for service in running.services if service.module == mine.replace("-", "_")]
     environ = like.environ | {"BROKER_REDIS_URL": url, "BROKER_LISTEN_PORT": str(free_port())}
     service = Service(like.module, tmp_path / "log", environ)
@@ -183,7 +188,7 @@ def test_service_with_anothers_user_says_what_it_may_not_do(
     try:
         until(lambda: f"sent was {told}" in service.log.read_text())
         assert "the Redis ACL denies" in service.log.read_text()
-        assert PASSWORD not in service.log.read_text()
+        assert passwords[theirs] not in service.log.read_text()
         assert not service.is_ready()
         assert service.process.poll() is None
     finally:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import socket
 import subprocess
 import time
@@ -79,16 +78,8 @@ class Project:
     def prepare(cls, folder: Path) -> "Project":
         """Write settings and secrets, as an operator would."""
         broker_port, inbox_port = free_port(), free_port()
-        password = secrets.token_hex(16)
         vault = folder / "secrets"
-        vault.mkdir()
-        for name, text in {
-            "redis_url": f"redis://:{password}@redis:6379/0\n",
-            "redis_acl": f"user default on >{password} ~* &* +@all\n",
-            "key_encryption_key": f"{secrets.token_urlsafe(32)}\n",
-            "smtp_password": "",
-        }.items():
-            (vault / name).write_text(text)
+        subprocess.run([ROOT / "docker" / "make-secrets", vault], check=True, stdout=subprocess.DEVNULL)
         env_file = folder / "test.env"
         env_file.write_text(
             f"BROKER_PUBLIC_URL=http://localhost:{broker_port}\n"
@@ -141,7 +132,7 @@ class Project:
         return result, next(one for one in self.instances("auth-api") if self.address(one) == address)
 
     def redis(self, *words: str) -> str:
-        url = (self.env_file.parent / "secrets" / "redis_url").read_text().strip()
+        url = (self.env_file.parent / "secrets" / "redis_url.operator").read_text().strip()
         return self.compose("exec", "-T", "redis", "redis-cli", "--no-auth-warning", "-u", url, *words).strip()
 
     def mails(self, address: str) -> list[Mail]:

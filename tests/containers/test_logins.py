@@ -106,6 +106,14 @@ def test_redis_takes_nobody_without_the_password(whole: Project) -> None:
     assert "NOAUTH" in answer
 
 
+def test_redis_refuses_the_services_nothing(whole: Project) -> None:
+    login = Login(whole)
+    login.begin()
+    login.verify(login.confirm(whole.mail(login.address)))
+    refused = [line for line in whole.redis("acl", "log").splitlines() if line in SERVICES]
+    assert refused == []
+
+
 def health(container: str) -> str:
     status: str = inspect(container)["State"]["Health"]["Status"]
     return status

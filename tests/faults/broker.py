@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,18 +135,23 @@ def is_told(answer: httpx.Response) -> bool:
 
 @contextlib.contextmanager
 def broker(
-    folder: Path, *, rotators: int = 2, server: RedisServer | None = None, users: str = "", **settings: object
+    folder: Path,
+    *,
+    rotators: int = 2,
+    server: RedisServer | None = None,
+    users: Mapping[str, str] | None = None,
+    **settings: object,
 ) -> Iterator[Broker]:
     """Run it while the block runs, on a Valkey of its own that keeps what is written, or on another server.
 
-    `users` is their password where each service has a user of its name.
+    `users` are the passwords of the services, where each has a user of its name.
     """
     mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
     smtp = open_smtp(mailbox, free_port())
     kept = {"appendonly": "yes", "appendfsync": "always"}
 
     def environ_of(name: str) -> dict[str, str]:
-        user = {"BROKER_REDIS_URL": redis.url.replace("://", f"://{name}:{users}@")} if users else {}
+        user = {"BROKER_REDIS_URL": redis.url.replace("://", f"://{name}:{users[name]}@")} if users else {}
         return environ | user
 
     with server or RedisServer("valkey9", port=free_port(), config=kept) as redis:
