@@ -38,6 +38,7 @@ class Circuit:
         self._pause = PAUSE
         self._open_until = 0.0
         self._trying = False
+        self._times_opened = 0
         self.state = State.CLOSED
         self.reason = ""
 
@@ -51,15 +52,21 @@ class Circuit:
         """Seconds until a trial; 0 where that is due, or under way."""
         return max(0.0, self._open_until - time.monotonic()) if self.state is State.OPEN else 0.0
 
-    def begin(self) -> None:
-        """A mail passes; `end` follows."""
+    def begin(self) -> int:
+        """A mail passes; gives what `end`, which follows, has to be given."""
         self._trying = self.state is State.HALF_OPEN
+        return self._times_opened
 
-    def end(self, verdict: Verdict | None) -> None:
-        """What became of that mail; None, or no fault of the transport or the recipient, tells nothing of it."""
-        self._trying = False
+    def end(self, verdict: Verdict | None, begun: int) -> None:
+        """What became of that mail; None, or no fault of the transport or the recipient, tells nothing of it.
+
+        Nor does a failure of what was begun before the circuit was opened last: it belongs to those that opened it.
+        """
+        is_news = begun == self._times_opened
+        self._trying = self._trying and not is_news
         if verdict is not None and verdict.fault in (Fault.TRANSPORT, Fault.UNKNOWN):
-            self._failed(verdict)
+            if is_news:
+                self._failed(verdict)
         elif verdict is not None and (verdict.kind is Kind.DELIVERED or verdict.fault is Fault.RECIPIENT):
             self._worked()
         elif self.state is State.HALF_OPEN:
@@ -95,6 +102,7 @@ class Circuit:
         self._open_until = time.monotonic() + pause
         self.reason = reason
         if self.state is not State.OPEN:
+            self._times_opened += 1
             log.warning("transport_given_a_rest", transport=self._name, reason=reason, seconds=round(pause, 1))
         self._set(State.OPEN)
 

@@ -110,11 +110,11 @@ class Route:
     async def _try(self, mail: Mail, bound: float, patience: float | None) -> Verdict:
         started = time.monotonic()
         verdict = None
-        self.circuit.begin()
+        begun = self.circuit.begin()
         try:
             verdict = await self.transport.send(mail, bound=bound, silence=patience, reply=max(bound, REPLY))
             verdict = replace(verdict, transport=self.transport.name)
         finally:
-            self.circuit.end(verdict)
+            self.circuit.end(verdict, begun)
         self._metrics.tried(verdict, took=time.monotonic() - started)
         return verdict

@@ -160,7 +160,8 @@ async def test_silence_is_cut_short_only_where_there_is_another_way(others: str,
     one, two = Played("one"), Played("two")
     delivery = Delivery([route(one), *([] if others == "none" else [route(two)])])
     if others == "at rest":
-        delivery._routes[1].circuit.end(Verdict(A, TRANSPORT, "r", for_all=True))
+        circuit_of_two = delivery._routes[1].circuit
+        circuit_of_two.end(Verdict(A, TRANSPORT, "r", for_all=True), circuit_of_two.begin())
     await send(delivery)
     assert one.silence == silence
 
@@ -257,7 +258,7 @@ def test_pause_grows_with_each_failed_trial_and_is_bounded() -> None:
     states: list[State] = []
     tried = Circuit("x", states.append)
     for _ in range(FAILURES):
-        tried.end(Verdict(A, TRANSPORT, "r"))
+        tried.end(Verdict(A, TRANSPORT, "r"), tried.begin())
     pauses = []
     for _ in range(8):
         pauses.append(tried.pause_left)
@@ -267,8 +268,25 @@ def test_pause_grows_with_each_failed_trial_and_is_bounded() -> None:
     assert 1.4 < pauses[1] <= 2
     assert circuit.LONGEST_PAUSE * 0.74 < pauses[-1] <= circuit.LONGEST_PAUSE
     tried.try_again()
-    tried.end(Verdict(D, NONE, "r"))
+    tried.end(Verdict(D, NONE, "r"), tried.begin())
     assert tried.state is State.CLOSED
+
+
+def test_old_failures_that_are_told_late_do_not_close_off_a_transport_that_is_back() -> None:
+    tried = Circuit("x", lambda _state: None)
+    old = [tried.begin() for _ in range(FAILURES * 2)]
+    tried.end(Verdict(A, TRANSPORT, "r", for_all=True), old.pop())
+    tried.try_again()
+    trial = tried.begin()
+    tried.end(Verdict(A, UNKNOWN, "late"), old.pop())
+    assert not tried.lets_through, "the trial is still under way"
+    tried.end(Verdict(D, NONE, "r"), trial)
+    for begun in old:
+        tried.end(Verdict(A, UNKNOWN, "late"), begun)
+    assert tried.lets_through
+    for _ in range(FAILURES):
+        tried.end(Verdict(A, UNKNOWN, "new"), tried.begin())
+    assert not tried.lets_through
 
 
 async def test_no_more_mails_than_allowed_are_under_way_at_a_transport() -> None:

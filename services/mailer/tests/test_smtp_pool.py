@@ -58,6 +58,23 @@ async def test_connection_that_comes_too_late_for_one_mail_serves_the_next(
     assert (server.connections, len(server.received)) == (1, 1)
 
 
+async def test_mail_that_waited_long_enough_spares_the_others_the_wait(
+    server: SmtpServer, transport: SmtpTransport
+) -> None:
+    server.rules.answer = only("greeting", HANG)
+    patient = asyncio.create_task(transport.send(MAIL, bound=PATIENT))
+    first = asyncio.create_task(transport.send(MAIL, bound=PATIENT, silence=1.0))
+    await until(lambda: server.connections == 2)
+    others = [asyncio.create_task(transport.send(MAIL, bound=PATIENT, silence=1.0)) for _ in range(3)]
+    done, _ = await asyncio.wait({first, *others, patient}, return_when=asyncio.FIRST_COMPLETED)
+    assert first in done
+    await asyncio.sleep(0)
+    assert [task.done() for task in others] == [True] * 3
+    assert {(await task).for_all for task in others} == {True}
+    greet_late(server)
+    assert (await patient).kind is Kind.DELIVERED
+
+
 async def test_mail_takes_whichever_connection_is_there_first(server: SmtpServer, transport: SmtpTransport) -> None:
     await transport.send(MAIL, bound=PATIENT)
     async with Silence(None) as silence:

@@ -35,6 +35,7 @@ class SmtpTransport:
     ) -> Verdict:
         """Try once; a connection that had gone stale is replaced within that."""
         stage = [Stage.CONNECT]
+        quiet = None
         try:
             async with asyncio.timeout(bound) as whole:
 
@@ -47,7 +48,11 @@ class SmtpTransport:
                 async with Silence(silence or bound) as quiet:
                     return await self._send(replace(mail, still_wanted=may_go), content, stage, quiet)
         except TimeoutError:
-            return replace(judge_loss(stage[0], "timed out"), for_all=stage[0] is Stage.CONNECT and quiet.too_long)
+            verdict = judge_loss(stage[0], "timed out")
+            if stage[0] is Stage.CONNECT and quiet is not None and quiet.too_long:
+                verdict = replace(verdict, for_all=True)
+                self._pool.give_up(OpeningError(verdict), silence=silence or bound)
+            return verdict
         except OpeningError as error:
             return error.verdict
 

@@ -52,13 +52,13 @@ class SmtpPool:
         try:
             return await wanted
         except asyncio.CancelledError:
-            if wanted.done() and not wanted.cancelled() and wanted.exception() is None:
+            if _has_result(wanted):
                 self.keep(wanted.result())
-            elif len(self._openings) - len(self._waiting) >= SPARE:
-                opening.cancel()
             raise
         finally:
             del self._waiting[wanted]
+            if not _has_result(wanted) and len(self._openings) - len(self._waiting) > SPARE:
+                opening.cancel()
 
     async def _open_one(self) -> None:
         try:
@@ -85,6 +85,12 @@ class SmtpPool:
             wanted.set_exception(error)
         elif not isinstance(error, OpeningError):
             log.error("smtp_opening_failed_unexpectedly", exc_info=error)
+
+    def give_up(self, error: OpeningError, *, silence: float) -> None:
+        """The server was silent for that many seconds: let all go who would not wait longer."""
+        for wanted, waiting in self._waiting.items():
+            if not wanted.done() and waiting.seconds is not None and waiting.seconds <= silence:
+                wanted.set_exception(error)
 
     def _next_waiting(self) -> asyncio.Future[SmtpSession] | None:
         return next((wanted for wanted in self._waiting if not wanted.done()), None)
@@ -131,3 +137,7 @@ class SmtpPool:
         await asyncio.gather(*openings, return_exceptions=True)
         while (session := self._take_idle()) is not None:
             session.quit()
+
+
+def _has_result(future: asyncio.Future[SmtpSession]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
