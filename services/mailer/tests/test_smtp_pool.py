@@ -149,6 +149,22 @@ async def test_address_that_does_not_answer_does_not_keep_mails_from_the_next(
         assert (await transport.send(MAIL, bound=PATIENT)).kind is Kind.DELIVERED
 
 
+async def test_resolver_that_hangs_is_asked_once_for_all_mails(
+    transport: SmtpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def getaddrinfo(*_: object, **__: object) -> object:
+        asked.append(1)
+        await asyncio.sleep(PATIENT)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    verdicts = await asyncio.gather(*(transport.send(MAIL, bound=PATIENT, silence=0.2) for _ in range(10)))
+    assert {(verdict.fault, verdict.for_all) for verdict in verdicts} == {(Fault.TRANSPORT, True)}
+    assert len(asked) == 1
+
+
 async def test_connection_on_which_much_was_refused_is_given_up_with_a_goodbye(
     server: SmtpServer, transport: SmtpTransport
 ) -> None:

@@ -7,13 +7,14 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
 import aiohappyeyeballs
 import aiosmtplib
+from aiohappyeyeballs import AddrInfoType
 
 from mailer.errors import TransportError
 from mailer.transports.smtp_replies import judge_loss, judge_reply
@@ -62,6 +63,7 @@ class SmtpOpener:
         self._options = options
         self._tls = None if options.security == "off" else _tls_context(options)
         self._own_name: str | None = None
+        self._looking: asyncio.Task[Sequence[AddrInfoType]] | None = None
 
     async def open(self, heard: Callable[[], None]) -> SmtpSession:
         """Open a connection, ready for mails; `heard` is called at each sign of life of the server.
@@ -78,11 +80,12 @@ class SmtpOpener:
 
     async def _open(self, heard: Callable[[], None]) -> SmtpSession:
         options = self._options
-        connected = await _connect(options.host, options.port)
+        own_name = await self._name_of_this_machine()
+        connected = await self._connect()
         smtp = aiosmtplib.SMTP(
             hostname=options.host,
             sock=connected,
-            local_hostname=await self._own_name_on(connected),
+            local_hostname=own_name or address_literal(connected.getsockname()[0]),
             use_tls=options.security == "tls",
             start_tls=False,  # done below, step by step
             tls_context=self._tls,
@@ -107,32 +110,43 @@ class SmtpOpener:
             smtp.close()
             raise
 
-    async def _own_name_on(self, connected: socket.socket) -> str:
-        """What EHLO says: our full name, else our address, since servers refuse half a name (RFC 5321 section 4.1.4).
+    async def _connect(self) -> socket.socket:
+        """Connect to the first of a host's addresses that answers (RFC 8305); uvloop itself knows no such thing."""
+        async with asyncio.timeout(CONNECTING):
+            found = await self._find_addresses()
+            connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return connected
 
-        The name is asked of the resolver once, in a thread, since that may take its time.
+    async def _find_addresses(self) -> Sequence[AddrInfoType]:
+        """Ask the resolver, once at a time: one that hangs must not take all threads, of which signing needs some."""
+        if self._looking is None or self._looking.done():
+            loop, options = asyncio.get_running_loop(), self._options
+            self._looking = asyncio.create_task(loop.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM))
+            self._looking.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # if nobody waits any more
+        await asyncio.wait({self._looking})
+        return self._looking.result()
+
+    async def _name_of_this_machine(self) -> str:
+        """What EHLO says, or "" where there is only half a name: servers refuse that, and take an address.
+
+        It is asked of the resolver once, in a thread, since that may take its time.
         """
         if self._own_name is None:
-            self._own_name = await asyncio.to_thread(socket.getfqdn)
-        return self._own_name if _FULL_NAME.fullmatch(self._own_name) else address_literal(connected.getsockname()[0])
+            name = await asyncio.to_thread(socket.getfqdn)
+            self._own_name = name if _FULL_NAME.fullmatch(name) else ""
+        return self._own_name
 
 
 def address_literal(address: str) -> str:
     """An IP address in the place of a name (RFC 5321 section 4.1.3)."""
     address = address.partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    """Connect to the first of a host's addresses that answers (RFC 8305); uvloop itself knows no such thing."""
-    async with asyncio.timeout(CONNECTING):
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if hasattr(socket, name):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return connected
 
 
 async def _greet(smtp: aiosmtplib.SMTP) -> None:
