@@ -16,6 +16,7 @@ FAILURES = 5  # in a row open the circuit
 # traffic can return within seconds.
 PAUSE, LONGEST_PAUSE = 1.0, 4.0
 LONGEST_ASKED = 3600.0  # of what a Retry-After may ask for
+TELL_EVERY = 60.0  # seconds after which the log says again that a transport is still at rest
 
 log = structlog.stdlib.get_logger()
 
@@ -36,7 +37,7 @@ class Circuit:
         self._changed = changed
         self._failures = 0
         self._pause = PAUSE
-        self._open_until = 0.0
+        self._open_until = self._opened = self._told = 0.0
         self._trying = False
         self._times_opened = 0
         self.state = State.CLOSED
@@ -81,6 +82,11 @@ class Circuit:
         """The transport could not be used yet: wait longer before the next trial, `asked` seconds at least."""
         if self.state is State.OPEN:
             self._open(self.reason, asked)
+            now = time.monotonic()
+            if now - self._told >= TELL_EVERY:
+                self._told = now
+                seconds = round(now - self._opened)
+                log.warning("transport_still_at_rest", transport=self._name, reason=self.reason, seconds=seconds)
 
     def _worked(self) -> None:
         self._failures = 0
@@ -103,6 +109,7 @@ class Circuit:
         self.reason = reason
         if self.state is not State.OPEN:
             self._times_opened += 1
+            self._opened = self._told = time.monotonic()
             log.warning("transport_given_a_rest", transport=self._name, reason=reason, seconds=round(pause, 1))
         self._set(State.OPEN)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from mailer import circuit
 from mailer.circuit import FAILURES, Circuit, State
@@ -270,6 +271,19 @@ def test_pause_grows_with_each_failed_trial_and_is_bounded() -> None:
     tried.try_again()
     tried.end(Verdict(D, NONE, "r"), tried.begin())
     assert tried.state is State.CLOSED
+
+
+def test_log_says_again_and_again_that_a_transport_is_still_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    tried = Circuit("x", lambda _state: None)
+    with capture_logs() as logged:
+        tried.end(Verdict(A, TRANSPORT, "auth 535", for_all=True), tried.begin())
+        for _ in range(24):
+            now += 5
+            tried.stay_open()
+    assert [event["event"] for event in logged] == ["transport_given_a_rest", *["transport_still_at_rest"] * 2]
+    assert (logged[2]["reason"], logged[2]["seconds"]) == ("auth 535", 120)
 
 
 def test_old_failures_that_are_told_late_do_not_close_off_a_transport_that_is_back() -> None:
