@@ -10,6 +10,8 @@ import pytest
 
 from mailer.composition import Service, build
 from mailer.settings import Settings
+from mailer.transports.smtp import SmtpTransport
+from mailer.transports.smtp_opening import SmtpOptions
 from service_kit.settings import load
 from service_kit.stopping import Stop
 
@@ -22,6 +24,20 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 async def smtp() -> AsyncIterator[SmtpServer]:
     async with SmtpServer() as server:
         yield server
+
+
+@pytest.fixture
+def server(smtp: SmtpServer) -> SmtpServer:
+    """The mail server, for tests of the transport alone."""
+    return smtp
+
+
+@pytest.fixture
+async def transport(smtp: SmtpServer) -> AsyncIterator[SmtpTransport]:
+    """The transport that sends to it."""
+    opened = SmtpTransport(SmtpOptions("127.0.0.1", smtp.port))
+    yield opened
+    await opened.aclose()
 
 
 @pytest.fixture

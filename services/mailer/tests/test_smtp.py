@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,19 +28,6 @@ Open = Callable[..., SmtpTransport]
 
 def mail(to: str = "jane@example.org", text: str = "Hello\n") -> Mail:
     return Mail("id", SENDER, parse_recipient(to), "Subject", text, "<p>", ())
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def transport(server: SmtpServer) -> AsyncIterator[SmtpTransport]:
-    opened = SmtpTransport(SmtpOptions("127.0.0.1", server.port))
-    yield opened
-    await opened.aclose()
 
 
 @BOTH

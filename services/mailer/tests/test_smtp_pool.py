@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from mailer.recipients import parse_recipient
 from mailer.silence import Silence
 from mailer.transports import smtp_session
 from mailer.transports.smtp import SmtpTransport
-from mailer.transports.smtp_opening import SmtpOptions, address_literal
+from mailer.transports.smtp_opening import address_literal
 from mailer.transports.smtp_pool import SPARE, SmtpPool
 from mailer.transports.smtp_session import MOST_REFUSALS
 from mailer.verdicts import Fault, Kind
@@ -24,19 +23,6 @@ from .smtp_server import HANG, Rules, SmtpServer, only
 
 MAIL = Mail("id", Sender.of("N", parse_recipient("a@b.example")), parse_recipient("c@d.example"), "s", "t", "h", ())
 PATIENT = 30.0
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def transport(server: SmtpServer) -> AsyncIterator[SmtpTransport]:
-    opened = SmtpTransport(SmtpOptions("127.0.0.1", server.port))
-    yield opened
-    await opened.aclose()
 
 
 def greet_late(server: SmtpServer) -> None:
