@@ -129,8 +129,9 @@ class SmtpOpener:
             self._looking.add_done_callback(
                 lambda done: done.cancelled() or done.exception()
             )  # if nobody waits any more
-        await asyncio.wait({self._looking})
-        return self._looking.result()
+        looking = self._looking
+        await asyncio.wait({looking})  # not awaited itself: whoever gives up waiting must not end it for the others
+        return looking.result()
 
     async def _name_of_this_machine(self) -> str:
         """What EHLO says, or "" where there is only half a name: servers refuse that, and take an address.
