@@ -175,8 +175,8 @@ class MailQueue:
         return self._finish(worker, dead.id, outcome, tell, dead.to_json())
 
     def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
-        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, self._result(job_id), self._ready]
-        keys.append(self._logins)
+        result = self._result(job_id)
+        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, result, self._ready, self._logins]
         words = (octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
         return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
 
@@ -223,12 +223,8 @@ class MailQueue:
 
     async def depth(self, store: Store) -> Depth:
         """Count what waits."""
-        commands = (
-            command("LLEN", self._ready),
-            command("ZCARD", self._delayed),
-            command("LLEN", self._dead),
-            command("ZRANGE", self._leases, 0, -1),
-        )
+        counts = command("LLEN", self._ready), command("ZCARD", self._delayed), command("LLEN", self._dead)
+        commands = (*counts, command("ZRANGE", self._leases, 0, -1))
         ready, delayed, dead, workers = await store.run(Call(commands, tuple))
         names = [worker.decode() for worker in workers]
         hands = await store.run(Call(tuple(command("LLEN", self._taken(name)) for name in names), list))
