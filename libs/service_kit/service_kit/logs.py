@@ -17,8 +17,6 @@ import structlog
 from service_kit.redaction import redact_event
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -31,11 +29,6 @@ TALKATIVE = ("httpx", "httpcore", "uvicorn.access")
 def short_id(session_id: str) -> str:
     """The name of a login in log lines: 10 hex digits of the SHA-256 of its session id, which it does not betray."""
     return hashlib.sha256(session_id.encode()).hexdigest()[:10]
-
-
-def login_context(session_id: str) -> AbstractContextManager[None]:
-    """Name the login, by its short id, in every line of a `with` block."""
-    return structlog.contextvars.bound_contextvars(login=short_id(session_id))
 
 
 def configure_logging(

@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.logs import configure_logging, login_context, short_id
+from service_kit.logs import configure_logging, short_id
 from service_kit.redaction import redact, redact_text
 from service_kit.tracing import Trace
 
@@ -43,11 +43,11 @@ def configure() -> None:
     configure_logging(service="auth-api", instance="abcd")
 
 
-def test_line_has_service_instance_login_and_trace(lines: Lines) -> None:
+def test_line_has_service_instance_and_trace(lines: Lines) -> None:
     configure()
     trace = Trace.new()
-    with login_context("the-session-id"), trace.in_logs():
-        structlog.get_logger().info("code_mailed", attempts=2)
+    with trace.in_logs():
+        structlog.get_logger().info("code_mailed", attempts=2, login=short_id("the-session-id"))
     structlog.get_logger().info("idle")
     first, second = lines()
     assert first.pop("timestamp")

@@ -225,6 +225,7 @@ def test_bounds_of_transports_are_read_and_those_that_bound_nothing_are_told() -
     assert settings.mail_transport_limits == (TransportLimit("smtp", 5, 0), TransportLimit("smtp", 300, 300))
     for wrong, told in {
         "smtp": "is not a transport and its bound", "smtp:0": "is not a transport", "smtp:5/0s": "is not a transport",
+        "smtp:5/00s": "is not a transport",
         "smtp:5/week": "is not a transport", "smpt:5": "names no transport", "ses:5": "by which no mail goes",
         "smtp:5 smtp:6": "twice", "smtp:1/s smtp:1/m": "twice",
     }.items():  # fmt: skip

@@ -190,7 +190,7 @@ async def _try(ask: Ask, *words: str | int) -> Reply:
 async def _is_open(store: Store) -> bool | None:
     """Tell whether the server lets in who gives no password."""
     url = replace(store.url, username=None, password=None)
-    client = open_client(url, replace(store.options, client_name=None), retries=0)
+    client = open_client(url, replace(store.options, client_name=None, url_file=None), retries=0)
     try:
         if isinstance(client, RedisCluster):
             await client.initialize()

@@ -104,6 +104,14 @@ async def test_service_that_may_not_ask_for_settings_hears_that_they_are_unknown
     assert code == 0
 
 
+async def test_password_that_comes_from_a_file_is_not_taken_for_none(tmp_path: Path) -> None:
+    with RedisServer("redis7", config={**GOOD, "requirepass": PASSWORD}) as server:
+        url, file = f"unix://:{PASSWORD}@{server.socket}", tmp_path / "redis_url"
+        file.write_text(url)
+        text, _ = await report(url, ConnectionOptions(url_file=file), services=["auth-api"], as_json=False)
+    assert "ok       authentication: user default, with a password" in text
+
+
 async def test_doctors_own_user_is_told_what_each_service_lacks(server: RedisServer) -> None:
     found, _ = await examine(as_user(server, DOCTOR_USER))
     assert found["permissions"] == "ok"

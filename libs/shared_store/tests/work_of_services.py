@@ -143,7 +143,8 @@ async def mailer(store: Store, other: Store) -> None:
     await list_jobs(store, QUEUE, most=10)
     await find_job(store, QUEUE, "job-1")
     await count_mailers(store, QUEUE)
-    await store.run(QUEUE.retry_now("job-0"))
+    for _ in range(2):
+        await store.run(QUEUE.retry_now("job-0"))
     await store.run(QUEUE.drop("job-0"))
     await store.run(QUEUE.show("job-1"))
     await store.run(QUEUE.renew("mine", lease=60))

@@ -129,7 +129,7 @@ def _transport_limit(value: object) -> TransportLimit:
     if isinstance(value, TransportLimit):
         return value
     parts = _TRANSPORT_LIMIT.fullmatch(value.strip()) if isinstance(value, str) else None
-    if parts is None or int(parts[2]) == 0 or parts[3] == "0":
+    if parts is None or int(parts[2]) == 0 or int(parts[3] or 1) == 0:
         raise ValueError("is not a transport and its bound")
     transport, count, number, unit = parts.groups()
     if transport not in get_args(Transport):

@@ -166,10 +166,12 @@ class Pages:
             by_itself=by_itself,
         )
 
-    def cancelled(self, *, locale: Locale, site: str, try_again: str | None = None) -> str:
-        """The login was cancelled, for a relying party that wants no errors sent back."""
-        link = None if try_again is None else _link(try_again)
-        return self._render("cancelled", locale, site=site, try_again=link)
+    def cancelled(self, *, locale: Locale, site: str, site_link: str) -> str:
+        """The login was cancelled, for a relying party that wants no errors sent back.
+
+        `site_link` leads back to the site, and raises UnsafeUrlError unless http(s).
+        """
+        return self._render("cancelled", locale, site=site, site_link=_link(site_link))
 
     def came_back(
         self, *, locale: Locale, address: str, other_address: Fields, site_link: str, just_now: bool = False

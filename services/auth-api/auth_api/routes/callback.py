@@ -10,13 +10,14 @@ press a button.
 from starlette.requests import Request
 from starlette.responses import Response
 
+from auth_api.addresses import display_address
 from auth_api.errors import LoginGoneError
 from auth_api.login.completion import Confirmed
 from auth_api.login.federation import Awaited, Federation
 from auth_api.metrics import Metrics
 from auth_api.oidc.origins import display_origin
 from auth_api.routes.answers import Answers, json_answer, leading_to
-from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, wants_json
+from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, speak, wants_json
 from shared_store.logins import parse_session_id
 
 RETURNED_ERRORS = ("interaction_required", "login_required")
@@ -50,6 +51,7 @@ class Callback:
         if session_id is None:
             raise LoginGoneError("this can't be a session id")
         awaited = await self._federation.awaited(session_id)
+        speak(http, awaited.request.ui_locales)
         _pass_errors_on(awaited, params)
         token = optional(params, "id_token")
         if not token:
@@ -75,7 +77,7 @@ class Callback:
         html = self._answers.pages.provider_login(
             locale=locale_of(http),
             site=display_origin(request.client_id),
-            address=str(request.address),
+            address=display_address(request.address) if request.address else "",
             fields={"state": awaited.session_id, "id_token": token, POSTED_AGAIN: "1", GO_ON_HERE: "1"},
         )
         return self._answers.page(html, form_action=f"'self' {leading_to(request.client_id)}")

@@ -79,8 +79,12 @@ class Confirm:
         request = await self._logins.cancel(session_id, self._browser_secret(http, session_id))
         speak(http, request.ui_locales)
         if not request.return_address.response_errors and not wants_json(http):
-            site = display_origin(request.client_id)
-            return self._answers.page(self._answers.pages.cancelled(locale=self._locale(http, request), site=site))
+            html = self._answers.pages.cancelled(
+                locale=self._locale(http, request),
+                site=display_origin(request.client_id),
+                site_link=str(request.client_id),
+            )
+            return self._answers.page(html)
         raise request.failure("access_denied", "the person cancelled the login")
 
     async def _look(self, http: Request, session_id: SessionId, code: str) -> Response:

@@ -242,6 +242,13 @@ async def test_cancel_tells_the_site_and_ends_the_login(broker: Broker, form_fie
     assert (await broker.confirm(session, code)).status_code == 400
 
 
+async def test_cancel_for_a_site_that_wants_no_errors_ends_on_a_page_that_leads_back_to_it(broker: Broker) -> None:
+    session, _ = await broker.begin(response_errors="false")
+    answer = await broker.browser.post("/cancel", data={"session": session})
+    assert answer.status_code == 200
+    assert f'class="button" href="{SITE}' in answer.text
+
+
 async def test_completed_login_gives_its_attempts_back(make_broker: MakeBroker) -> None:
     async with make_broker(limits="email:decr_complete:1/15m") as broker:
         for _ in range(3):

@@ -172,6 +172,18 @@ async def test_browser_that_did_not_begin_the_login_is_never_logged_in_silently(
         assert form_fields(done.text)["id_token"] != token
 
 
+async def test_pages_on_the_way_back_speak_the_language_that_the_site_asked_for(
+    make_broker: MakeBroker, internet: Internet, provider: _Provider
+) -> None:
+    async with make_broker(http=internet.http()) as broker:
+        url = await redirected(broker, ui_locales="nl")
+        answer = {"state": query_of(url)["state"], "id_token": provider.token(url), "_again": "1"}
+        asked = await broker.new_browser().post("/callback", data=answer)
+        assert '<html lang="nl"' in asked.text
+        done = await broker.browser.post("/callback", data=answer)
+        assert '<html lang="nl"' in done.text
+
+
 async def test_json_client_is_told_where_to_go_and_gets_the_answer(
     make_broker: MakeBroker, internet: Internet, provider: _Provider
 ) -> None:

@@ -78,7 +78,7 @@ SAMPLES: dict[str, Sample] = {
     "provider_login": lambda pages, locale: pages.provider_login(
         locale=locale, site=SITE, address="ada@example.com", fields={"state": SESSION, "id_token": "a.b.c"}
     ),
-    "cancelled": lambda pages, locale: pages.cancelled(locale=locale, site=SITE, try_again="https://göteborg.example/"),
+    "cancelled": lambda pages, locale: pages.cancelled(locale=locale, site=SITE, site_link="https://göteborg.example/"),
     "came_back": lambda pages, locale: pages.came_back(
         locale=locale, address=LONG_ADDRESS, other_address=REQUEST, site_link="https://göteborg.example/"
     ),

@@ -272,7 +272,7 @@ def test_address_that_is_neither_web_nor_ours_gets_into_no_page(pages: Pages, ur
     with pytest.raises(UnsafeUrlError):
         pages.error(locale=Locale.EN, kind=ErrorKind.PROVIDER, try_again=url)
     with pytest.raises(UnsafeUrlError):
-        pages.cancelled(locale=Locale.EN, site="https://a.example", try_again=url)
+        pages.cancelled(locale=Locale.EN, site="https://a.example", site_link=url)
     with pytest.raises(UnsafeUrlError):
         pages.form_post(locale=Locale.EN, site="https://a.example", redirect_uri=url, fields={})
 
@@ -298,7 +298,7 @@ def hostile_page(pages: Pages, locale: Locale, text: str) -> list[str]:
         pages.form_post(locale=locale, site=text, redirect_uri=url, fields=common),
         pages.callback(locale=locale, fields=common),
         pages.provider_login(locale=locale, site=text, address=text, fields=common),
-        pages.cancelled(locale=locale, site=text, try_again=url),
+        pages.cancelled(locale=locale, site=text, site_link=url),
         pages.came_back(locale=locale, address=text, other_address=common, site_link=url),
         pages.came_back(locale=locale, address=text, other_address=common, site_link=url, just_now=True),
         *(
