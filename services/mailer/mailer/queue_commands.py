@@ -99,10 +99,11 @@ async def _retry_all(store: Store, queues: Queues, arguments: argparse.Namespace
     number = 0
     for queue in queues.values():
         depth = await queue.depth(store)
-        delayed = [name for name, due in await store.run(queue.waiting(most=depth.delayed)) if due is not None]
-        for start in range(0, len(delayed), AT_ONCE):
-            calls = [queue.retry_now(name) for name in delayed[start : start + AT_ONCE]]
-            number += sum(await store.run_all(*calls))
+        waiting = await store.run(queue.waiting(most=max(1, depth.delayed)))
+        # The last one goes first.
+        calls = [queue.retry_now(name) for name, due in reversed(waiting) if due is not None]
+        for start in range(0, len(calls), AT_ONCE):
+            number += sum(await store.run_all(*calls[start : start + AT_ONCE]))
     print(json.dumps({"retried": number}) if arguments.json else f"{number} brought forward")
     return 0
 
