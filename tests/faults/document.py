@@ -27,8 +27,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     "read-only replica after failover": ((f"{_STORE}/test_failover.py::"
         "test_sentinels_promote_a_replica_and_calls_and_notices_follow"),),
     "wrong password / ACL denies a command": (),
-    "TLS: unknown CA, wrong name, expired": ((f"{_STORE}/test_connection.py::"
-        "test_certificate_of_another_name_is_refused_and_told"),),
+    "TLS: unknown CA, wrong name, expired": (
+        f"{_STORE}/test_tls.py::test_authority_that_is_not_ours_is_refused_and_told",
+        f"{_STORE}/test_tls.py::test_certificate_of_another_name_is_refused_and_told",
+        f"{_STORE}/test_tls.py::test_certificate_out_of_its_time_is_refused_and_told",
+        f"{_STORE}/test_tls.py::test_client_certificate_that_the_server_does_not_accept_is_told"),
     "Cluster: slot moved, node lost": (
         f"{_STORE}/test_failover.py::test_calls_follow_a_slot_that_is_handed_over",
         f"{_STORE}/test_failover.py::test_cluster_that_loses_a_master_is_told_then_whole_again",

@@ -17,10 +17,11 @@ redis-py's exceptions end here: `translate` is the one place that reads them.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 
 from redis import exceptions as redis_errors
+
+from shared_store.tls_problems import CLOSED, tls_problem
 
 
 class StoreError(Exception):
@@ -80,6 +81,8 @@ _DENIED = "the Redis ACL denies this user a command, a key or a channel: compare
 _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = (
     ("AuthenticationError", None, StoreRefused,
      "the Sentinels refuse the password: look at sentinel_username and sentinel_password in redis_url"),
+    (CLOSED, None, StoreUnreachable,
+     "Redis closed the connection: if it goes on doing so it does not accept the client certificate, redis_client_cert"),
     ("No master found", None, StoreUnavailable,
      "the Sentinels name no master: a failover is under way, or redis_url names the wrong master or Sentinels"),
     ("OOM ", redis_errors.OutOfMemoryError, StoreFull,
@@ -124,9 +127,9 @@ _GENERAL: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
 
 def translate(error: BaseException) -> StoreError:
     """Give the store's own exception for one of redis-py's, to be raised `from` it."""
-    certificate = _certificate_problem(error)
-    if certificate is not None:
-        return StoreRefused(f"TLS to Redis failed: {certificate}; check redis_ca_file and the name in redis_url")
+    problem = tls_problem(_causes(error))
+    if problem is not None:
+        return StoreRefused(f"TLS to Redis failed: {problem}")
     for cause in _causes(error):
         text = str(cause)
         for mark, type_, kind, advice in _KNOWN:
@@ -148,16 +151,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-def _certificate_problem(error: BaseException) -> str | None:
-    """Say what is wrong with a certificate, where that is behind the error."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-        if isinstance(cause, ssl.SSLError):
-            return cause.reason or "handshake failed"
-    return "certificate verify failed" if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
 
 
 def _told(advice: str, text: str, notes: Sequence[str] = ()) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_store.connection import ConnectionOptions
-from shared_store.errors import StoreRefused, StoreUnavailable
+from shared_store.errors import StoreUnavailable
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl, StoreUrlError
-from shared_store.testing.deployments import tls_server
-from shared_store.testing.servers import RedisServer, free_port
+from shared_store.testing.servers import free_port
 
 SECRET = "s3cr3t-Pa55"
 
@@ -158,51 +155,6 @@ async def test_name_that_cannot_be_resolved_is_told_as_unavailable() -> None:
     async with Store("redis://does-not-exist.invalid", ConnectionOptions(timeout=0.5)) as store:
         with pytest.raises(StoreUnavailable):
             await store.ping()
-
-
-async def test_authority_that_is_not_ours_is_refused_and_told() -> None:
-    with tls_server("redis7") as server, tls_server("redis7") as other:
-        for ca_file in (None, other.options.ca_file):
-            async with Store(server.url, ConnectionOptions(timeout=1, ca_file=ca_file)) as store:
-                with pytest.raises(StoreRefused, match="redis_ca_file"):
-                    await store.ping()
-
-
-async def test_certificate_of_another_name_is_refused_and_told() -> None:
-    with tls_server("redis7", name="other.example") as server:
-        async with Store(server.url, server.options) as store:
-            with pytest.raises(StoreRefused, match="IP address mismatch"):
-                await store.ping()
-
-
-async def test_client_certificate_is_shown_where_the_server_asks_for_one() -> None:
-    with tls_server("redis7", client_certificates=True) as server:
-        async with Store(server.url, server.options) as store:
-            await store.ping()
-        bare = ConnectionOptions(timeout=1, ca_file=server.options.ca_file)
-        async with Store(server.url, bare) as store:
-            with pytest.raises((StoreRefused, StoreUnavailable)):
-                await store.ping()
-
-
-async def test_tls_where_the_server_has_none_and_the_other_way_round_are_told() -> None:
-    with RedisServer("redis7", port=free_port()) as plain, tls_server("redis7") as tls:
-        for url in (plain.url.replace("redis://", "rediss://"), tls.url.replace("rediss://", "redis://")):
-            async with Store(url, ConnectionOptions(timeout=0.5)) as store:
-                with pytest.raises((StoreRefused, StoreUnavailable)):
-                    await store.ping()
-
-
-@pytest.mark.setting("redis_tls_min")
-async def test_server_that_speaks_only_older_versions_of_tls_is_refused_and_told() -> None:
-    server = tls_server("redis7")
-    server._config["tls-protocols"] = '"TLSv1.2"'
-    with server:
-        async with Store(server.url, server.options) as store:
-            await store.ping()
-        async with Store(server.url, replace(server.options, tls_min="1.3")) as store:
-            with pytest.raises(StoreRefused, match="TLS to Redis failed"):
-                await store.ping()
 
 
 def test_addresses_that_a_cluster_tells_are_reached_where_remap_says() -> None:

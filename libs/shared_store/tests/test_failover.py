@@ -28,7 +28,7 @@ def started(request: pytest.FixtureRequest, form: str) -> Iterator[Deployment]:
     kinds = [kind for kind in request.config.getoption("--servers").split(",") if kind.endswith(form)]
     if not kinds:
         pytest.skip(f"--servers names none that ends in {form}")
-    with deployment(kinds[0]) as running:
+    with deployment(kinds[0], fails_over=True) as running:
         yield running
 
 

