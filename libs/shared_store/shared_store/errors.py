@@ -82,7 +82,7 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("AuthenticationError", None, StoreRefused,
      "the Sentinels refuse the password: look at sentinel_username and sentinel_password in redis_url"),
     (CLOSED, None, StoreUnreachable,
-     "Redis closed the connection: if it goes on doing so it does not accept the client certificate, redis_client_cert"),
+     "Redis closed the connection: if it goes on doing so, it does not accept redis_client_cert"),
     ("No master found", None, StoreUnavailable,
      "the Sentinels name no master: a failover is under way, or redis_url names the wrong master or Sentinels"),
     ("OOM ", redis_errors.OutOfMemoryError, StoreFull,

@@ -74,7 +74,7 @@ class _ReadingCertificates(redis.SSLConnection):
         except exceptions.ConnectionError as error:
             if type(error) is not exceptions.ConnectionError or isinstance(error.__context__, ssl.SSLError):
                 raise
-            # The server's reason is often lost: by TLS 1.3 it comes after our first words, which a closed socket resets.
+            # The server's reason is lost: in TLS 1.3 it comes after our first words, which a closed socket resets.
             seen = shown_certificate(self.ssl_context.certfile)
             raise _TlsFailed(f"{CLOSED}, {seen}: {error}") from error
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ FUTURE: Validity = (NOW + timedelta(days=1), NOW + timedelta(days=30))
 
 
 def forms(server: RedisServer) -> list[str]:
-    """The same server as each form names it: a server with TLS that is no Sentinel or Cluster still has to be let in."""
+    """Name the same server in each form; that it is no Sentinel and no Cluster would be seen later than its TLS."""
     address = server.url.removeprefix("rediss://")
     return [server.url, f"rediss+sentinel://{address}/{MASTER_NAME}", f"rediss+cluster://{address}"]
 
@@ -176,9 +177,11 @@ async def test_nodes_of_a_cluster_are_asked_for_by_the_names_that_they_announce(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, name, resolve = free_port(), "node-1.redis.example", socket.getaddrinfo
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, *other, **more: resolve("127.0.0.1" if host == name else host, *other, **more)
-    )
+
+    def resolve_ours(host: str, *other: Any, **more: Any) -> Any:
+        return resolve("127.0.0.1" if host == name else host, *other, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_ours)
     announced = {
         "cluster-enabled": "yes",
         "cluster-announce-hostname": name,

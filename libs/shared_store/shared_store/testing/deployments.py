@@ -20,7 +20,8 @@ MASTER_NAME = "mymaster"
 USER, PASSWORD, SENTINEL_PASSWORD = "broker", "s3cret-of-redis", "s3cret-of-sentinels"
 SLOTS = 16384
 PORT_TRIES = 5  # another process may take a free port before we do
-PATIENCE = 10.0  # seconds of silence that a slow machine takes, and no failover should come of
+# Seconds of silence after which a server is taken for dead: where tests want that, and on a slow machine.
+SENTINELS_WAIT, NODES_WAIT, SLOW = 0.5, 1.5, 10.0
 FORMS = (
     "", "socket", "password", "acl", "tls", "sentinel", "sentinel-tls", "cluster", "cluster6", "cluster6-tls",
 )  # fmt: skip
@@ -52,7 +53,7 @@ def deployment(kind: str, *, fails_over: bool = False) -> Iterator[Deployment]:
 
     `valkey9` alone and `-socket` listen on TCP and on a unix socket. `-cluster` has three masters, `-cluster6` three
     with a replica each. `-sentinel-tls` and `-cluster6-tls` have users and passwords as well, sentinels included.
-    Unless it `fails_over`, a set bears `PATIENCE`: a failover forgets writes, which only a test of failover expects.
+    Unless it `fails_over`, a set bears a slow machine: failovers forget writes, which only their tests expect.
     """
     binary, _, form = kind.partition("-")
     if kind not in KINDS:
@@ -69,11 +70,13 @@ def deployment(kind: str, *, fails_over: bool = False) -> Iterator[Deployment]:
             yield start[form](binary, stack)
             return
         security = Security.made_in(stack) if form.endswith("-tls") else None
-        patience = {} if fails_over else {"patience": PATIENCE}
         if form.startswith("sentinel"):
-            yield sentinel_set(binary, stack, security=security, **patience)
+            patience = SENTINELS_WAIT if fails_over else SLOW
+            yield sentinel_set(binary, stack, security=security, patience=patience)
         else:
-            yield cluster(binary, stack, replicas=3 if "6" in form else 0, security=security, **patience)
+            patience = NODES_WAIT if fails_over else SLOW
+            replicas = 3 if "6" in form else 0
+            yield cluster(binary, stack, replicas=replicas, security=security, patience=patience)
 
 
 def _alone(binary: str, stack: contextlib.ExitStack) -> Deployment:
@@ -127,9 +130,7 @@ class Certificates:
     ) -> Certificates:
         """Make an authority and let it certify a server of these names (127.0.0.1), each in a time of its own."""
         authority = trustme.CA()
-        server = authority.issue_cert(
-            *(names or ("127.0.0.1",)), not_before=server_valid[0], not_after=server_valid[1]
-        )
+        server = authority.issue_cert(*(names or ("127.0.0.1",)), not_before=server_valid[0], not_after=server_valid[1])
         client = authority.issue_cert("client@example.org", not_before=client_valid[0], not_after=client_valid[1])
         made = cls(*(directory / f"{file}.pem" for file in ("ca", "server", "server-key", "client", "client-key")))
         authority.cert_pem.write_to_path(str(made.ca))
@@ -219,7 +220,7 @@ def sentinel_set(
     replicas: int = 1,
     sentinels: int = 3,
     security: Security | None = None,
-    patience: float = 0.5,
+    patience: float = SENTINELS_WAIT,
 ) -> Deployment:
     """Start a master, its replicas and the sentinels that watch over them, and wait until they know each other.
 
@@ -272,7 +273,7 @@ def cluster(
     replicas: int = 0,
     security: Security | None = None,
     config: dict[str, str] | None = None,
-    patience: float = 1.5,
+    patience: float = NODES_WAIT,
 ) -> Deployment:
     """Start a Cluster and wait until every node finds it whole.
 
