@@ -418,8 +418,11 @@ async def test_provider_that_accepts_connections_and_hangs_is_given_up_for_the_n
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # the kernel accepts, and nobody ever answers
         port = listening.getsockname()[1]
-        verdict = await KINDS[transport.name](client, f"https://localhost:{port}").send(mail(), bound=60, silence=0.1)
-    assert (verdict.kind, verdict.fault, verdict.for_all) == (A, TRANSPORT, True)
+        hanging = KINDS[transport.name](client, f"https://localhost:{port}")
+        verdict = await hanging.send(mail(), bound=60, silence=0.1)
+        assert (verdict.kind, verdict.fault, verdict.for_all) == (A, TRANSPORT, True)
+        verdict = await hanging.send(mail(), bound=0.1, silence=0.1)  # its deadline is near
+        assert (verdict.kind, verdict.fault, verdict.for_all) == (A, TRANSPORT, False)
 
 
 @EACH

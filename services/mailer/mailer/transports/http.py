@@ -111,7 +111,10 @@ class HttpTransport:
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             fault = Fault.UNKNOWN if sent.began else Fault.TRANSPORT
             reason = f"{'request' if sent.began else 'connect'} {type(error).__name__}"
-            return Verdict(Kind.TRY_AGAIN, fault, reason, for_all=isinstance(error, httpx.ConnectTimeout))
+            # A mail whose own time was short says nothing of how others would have fared.
+            had_time = silence is not None and silence <= CONNECTING * bound
+            for_all = had_time and isinstance(error, httpx.ConnectTimeout)
+            return Verdict(Kind.TRY_AGAIN, fault, reason, for_all=for_all)
         verdict = self.judge(answer)
         if verdict.kind is not Kind.DELIVERED:
             shown = answer.body[:SHOWN].decode("utf-8", "replace")
