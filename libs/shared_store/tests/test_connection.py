@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared_store import rate_limits
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreUnavailable
+from shared_store.rate_limits import Counter
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl, StoreUrlError
+from shared_store.testing.deployments import SLOTS, cluster
 from shared_store.testing.servers import free_port
 
 SECRET = "s3cr3t-Pa55"
@@ -165,3 +172,59 @@ def test_addresses_that_a_cluster_tells_are_reached_where_remap_says() -> None:
     for wrong in ("x", "a/b/c", "a:0/b", "/b", "a/"):
         with pytest.raises(StoreUrlError, match="remap"):
             StoreUrl.parse(f"redis+cluster://h?remap={wrong}")
+
+
+@pytest.mark.parametrize("rule", ["inside.invalid/127.0.0.1", "each"])
+async def test_cluster_whose_nodes_tell_addresses_that_nobody_reaches_is_used_by_remap(rule: str) -> None:
+    """As behind NAT: each answer of a node, of where a slot has moved as well, names what is known inside alone."""
+    inside = {"cluster-announce-hostname": "inside.invalid", "cluster-preferred-endpoint-type": "hostname"}
+    with contextlib.ExitStack() as stack:
+        nodes = cluster("valkey9", stack, config=inside)
+        ports = [server.port for server in nodes.servers]
+        rules = [f"inside.invalid:{port}/127.0.0.1:{port}" for port in ports] if rule == "each" else [rule]
+        counters = [Counter("l", (str(number),), 5, 600) for number in range(30)]
+        async with Store(nodes.url, ConnectionOptions(timeout=1)) as lost:
+            with pytest.raises(StoreUnavailable):
+                await lost.run(rate_limits.hit(counters))
+        async with Store(f"{nodes.url}?{'&'.join(f'remap={one}' for one in rules)}") as store:
+            await store.run(rate_limits.hit(counters))
+            source, target = nodes.servers[:2]
+            slot = next(slot for slot in range(SLOTS) if source.ask("CLUSTER", "COUNTKEYSINSLOT", slot))
+            mine, theirs = (server.ask("CLUSTER", "MYID") for server in (source, target))
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", mine)
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", theirs)
+            [key] = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1)
+            source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            for server in (target, source):
+                server.ask("CLUSTER", "SETSLOT", slot, "NODE", theirs)
+            counts = await store.run(rate_limits.hit(counters))
+            assert [count.hits for count in counts] == [2] * len(counters)
+
+
+DOCUMENTED = {
+    "one server": ("standalone", False),
+    "a unix socket": ("standalone", False),
+    "password alone": ("standalone", False),
+    "user and password": ("standalone", False),
+    "TLS": ("standalone", True),
+    "Sentinel": ("sentinel", False),
+    "Sentinel with TLS": ("sentinel", True),
+    "Sentinel, whose sentinels ask for a password": ("sentinel", False),
+    "Cluster": ("cluster", False),
+    "Cluster with TLS": ("cluster", True),
+    "Cluster behind NAT": ("cluster", False),
+}
+
+
+def test_each_form_that_the_operators_page_shows_is_read_as_what_it_says() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    section = page.partition("## redis_url, in each of its forms")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|`]+) \| `([^`]+)` \|$", section, re.MULTILINE))
+    read = {what: StoreUrl.parse(url) for what, url in rows.items()}
+    assert {what: (url.topology, url.tls) for what, url in read.items()} == DOCUMENTED
+    assert read["a unix socket"].socket_path
+    assert read["one server"].password is None
+    assert (read["password alone"].username, read["password alone"].password) == (None, "PASSWORD")
+    assert all(url.username for what, url in read.items() if "Sentinel" in what or "Cluster" in what)
+    assert read["Sentinel, whose sentinels ask for a password"].sentinel_password
+    assert read["Cluster behind NAT"].reached_at(("10.0.0.5", 6379)) == ("203.0.113.5", 7001)
