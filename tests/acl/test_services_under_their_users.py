@@ -182,7 +182,9 @@ def test_service_with_anothers_user_says_what_it_may_not_do(
 ) -> None:
     url = running.redis.url.replace("://", f"://{theirs}:{passwords[theirs]}@")
     [like, *_] = [service for service in running.services if service.module == mine.replace("-", "_")]
-    environ = like.environ | {"BROKER_REDIS_URL": url, "BROKER_LISTEN_PORT": str(free_port())}
+    file = tmp_path / "redis_url"
+    file.write_text(url)
+    environ = like.environ | {"BROKER_REDIS_URL_FILE": str(file), "BROKER_LISTEN_PORT": str(free_port())}
     service = Service(like.module, tmp_path / "log", environ)
     service.start()
     try:

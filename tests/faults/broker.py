@@ -144,19 +144,22 @@ def broker(
 ) -> Iterator[Broker]:
     """Run it while the block runs, on a Valkey of its own that keeps what is written, or on another server.
 
-    `users` are the passwords of the services, where each has a user of its name.
+    `users` are the passwords of the services, where each has a user of its name; `folder` then has each one's URL.
     """
     mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
     smtp = open_smtp(mailbox, free_port())
     kept = {"appendonly": "yes", "appendfsync": "always"}
 
     def environ_of(name: str) -> dict[str, str]:
-        user = {"BROKER_REDIS_URL": redis.url.replace("://", f"://{name}:{users[name]}@")} if users else {}
-        return environ | user
+        if not users:
+            return environ | {"BROKER_REDIS_URL": redis.url}
+        file = folder / f"redis_url.{name}"
+        file.write_text(redis.url.replace("://", f"://{name}:{users[name]}@"))
+        return environ | {"BROKER_REDIS_URL_FILE": str(file)}
 
     with server or RedisServer("valkey9", port=free_port(), config=kept) as redis:
         given = {
-            "redis_url": redis.url, "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
+            "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
             "from_address": "login@broker.example", "smtp_server": f"127.0.0.1:{smtp.port}", "smtp_security": "off",
             "limits": "ip:100000/s", "mails_per_address": 1000, "allowed_domains": "example.org", "mail_wait": 1,
             "log_format": "json", **settings,
