@@ -75,12 +75,12 @@ def test_passwords_and_certificates_change_while_people_log_in_and_nobody_notice
     assert files.client_cert
     assert files.client_key
     with people_log_in(running) as some:
-        for service in SERVICES:
-            ask("ACL", "SETUSER", service, f">{NEW}")
-            file = tmp_path / f"redis_url.{service}"
+        for user in SERVICES:
+            ask("ACL", "SETUSER", user, f">{NEW}")
+            file = tmp_path / f"redis_url.{user}"
             file.write_text(file.read_text().replace(OLD, NEW))
-            ask("ACL", "SETUSER", service, f"<{OLD}")
-            ask("CLIENT", "KILL", "USER", service)
+            ask("ACL", "SETUSER", user, f"<{OLD}")
+            ask("CLIENT", "KILL", "USER", user)
             some()
 
         def connect_anew() -> None:
