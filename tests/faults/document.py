@@ -44,8 +44,15 @@ ROWS: dict[str, tuple[str, ...]] = {
         f"{_ROTATOR}/test_key_policy.py::test_rotation_that_a_failover_forgot_is_written_again_above_both_versions",
         (f"{_ROTATOR}/test_key_policy.py::"
         "test_of_two_sides_of_a_split_the_one_that_revoked_wins_though_the_other_is_newer")),
-    "slow SMTP (30 s)": (f"{_MAILER}/test_smtp.py::test_silence_at_any_stage_ends_with_the_bound",),
-    "SMTP down for minutes": (),
+    "slow SMTP (30 s)": (
+        f"{_MAILER}/test_smtp.py::test_silence_at_any_stage_ends_with_the_bound",
+        f"{_MAILER}/test_smtp.py::test_answer_to_the_content_may_take_longer_than_all_before",
+        f"{_MAILER}/test_worker.py::test_mails_that_wait_for_a_silent_servers_answer_keep_no_other_waiting"),
+    "SMTP down for minutes": (
+        (f"{_MAILER}/test_failover.py::"
+        "test_mails_go_by_the_second_server_while_the_first_is_killed_and_return_with_it"),
+        f"{_MAILER}/test_failover.py::test_server_that_is_stopped_holds_one_mail_of_a_stream_up_and_duplicates_none",
+        f"{_MAILER}/test_failover.py::test_server_that_packets_do_not_reach_holds_one_mail_of_a_stream_up"),
     "SMTP closes after DATA without a reply": (
         f"{_MAILER}/test_worker.py::test_transient_failure_is_tried_again_with_the_same_message_id",
     ),

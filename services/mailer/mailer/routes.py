@@ -15,7 +15,7 @@ from mailer.verdicts import Fault, Kind, Verdict
 
 # Seconds that an answer may take once a transport has the mail: a server that scans what it gets needs some, and who
 # gives up on it and sends again makes duplicates (RFC 5321 section 4.5.3.2.6 allows it minutes).
-REPLY = 15.0
+REPLY = 35.0
 BUSY = Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, "busy")
 
 

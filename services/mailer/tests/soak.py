@@ -169,7 +169,8 @@ class Soak:
         found = _MESSAGE_ID.search(mail.content)
         assert found is not None
         chance = self._random.random() * 100
-        instead = CLOSE if chance < CLOSED_AFTER else HANG if chance < CLOSED_AFTER + SILENT_AFTER else None
+        silent = SILENT_AFTER if len(self.books.jobs) < self._plan.jobs * 0.7 else 0  # later ones would be waited for
+        instead = CLOSE if chance < CLOSED_AFTER else HANG if chance < CLOSED_AFTER + silent else None
         what = {None: "taken", CLOSE: "closed after DATA, taken", HANG: "silent after DATA, taken"}[instead]
         self.books.served[what] += 1
         self.books.accepted[found[1].decode()].append(Acceptance(time.time(), mail.sender, instead))

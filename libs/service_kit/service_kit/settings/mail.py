@@ -36,7 +36,7 @@ class MailSettings(SettingsGroup):
         description="Bounds of a transport in one mailer: `smtp:5` = 5 mails at the same time, `smtp:9/s` = 9 a second",
     )
     mail_concurrency: t.Concurrency = Field(20, description="Mails that one mailer sends at the same time")
-    send_email_timeout: t.Timeout = Field(5, description="Seconds until a transport has a mail; its answer may take 15")
+    send_email_timeout: t.Timeout = Field(5, description="Seconds until a transport has a mail; its answer may take 35")
     smtp_server: t.SmtpServers = Field(
         (),
         description="`host[:port]` of the mail server, port 25 if none is given; of several, the first that works",
