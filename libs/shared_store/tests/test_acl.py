@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import redis
@@ -17,12 +21,19 @@ from shared_store.connection import ConnectionOptions
 from shared_store.document_acl import FOLDER, FORMS, acl_file, users
 from shared_store.errors import StoreError, StoreRefused
 from shared_store.store import Store
-from shared_store.testing.deployments import Deployment, deployment
-from shared_store.testing.servers import RedisServer
+from shared_store.testing.deployments import (
+    MASTER_NAME,
+    PASSWORD,
+    USER,
+    Deployment,
+    Security,
+    deployment,
+    sentinel_set,
+)
+from shared_store.testing.servers import RedisServer, wait_until
 
 from .work_of_services import WORK
 
-PASSWORD = "s3cret"
 EVERY_RIGHT = [(service, right) for service, access in SERVICES.items() for right in access.rights()]
 # Asked by a service's doctor, not by the service's own work: tests of the doctor show them.
 OF_THE_DOCTOR = {"+info"}
@@ -188,3 +199,42 @@ async def test_services_may_do_all_their_work_in_a_cluster_whose_slots_move(node
     assert not missing, f"add to shared_store/acl.py: {'; '.join(missing)}"
     for right in CLUSTER:
         assert all(f"+{right}" in line for line in lines[1:5])
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Deployment]:
+    """A master, a replica and three sentinels, which know each other by the shipped users."""
+    everybody = tmp_path / "users.acl"
+    operator = f"user {USER} on >{PASSWORD} ~* &* +@all"
+    everybody.write_text("".join(f"{line}\n" for line in [*users("sentinel", password=f">{PASSWORD}"), operator]))
+    with contextlib.ExitStack() as stack:
+        usual = Security.made_in(stack)
+        ours = {name: value for name, value in usual.servers.items() if not name.startswith("user ")}
+        secured = replace(
+            usual,
+            servers=ours | {"aclfile": str(everybody), "masteruser": "replica"},
+            sentinels=usual.sentinels | {f"sentinel auth-user {MASTER_NAME}": "sentinel"},
+        )
+        yield sentinel_set("redis7", stack, security=secured, patience=2)
+
+
+@pytest.mark.redis
+async def test_replicas_sentinels_and_services_do_all_their_work_through_a_failover(sentinels: Deployment) -> None:
+    master, promoted = sentinels.servers
+
+    async def services_work() -> None:
+        for service, work in WORK.items():
+            at = sentinels.url.replace(f"{USER}:", f"{service}:")
+            options = replace(sentinels.options, client_name=service)
+            async with Store(at, options) as store, Store(sentinels.url, options) as other:
+                await other.client.flushall()
+                await work(store, other)
+
+    await services_work()
+    master.kill()
+    await asyncio.to_thread(wait_until, lambda: promoted.ask("ROLE")[0] == b"master")
+    master.start()
+    await asyncio.to_thread(wait_until, lambda: b"connected" in master.ask("ROLE"))
+    await services_work()
+    missing = [told for server in sentinels.servers for told in refused(server)]
+    assert not missing, f"add to shared_store/acl.py: {'; '.join(missing)}"
