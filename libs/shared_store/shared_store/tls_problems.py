@@ -22,7 +22,7 @@ _ADVICE: Final = (
     ("wrong version number", "Redis speaks no TLS on this port: redis:// instead of rediss:// in redis_url"),
     ("certificate has expired", "renew Redis' certificate (its tls-cert-file), or set this machine's clock"),
     ("certificate is not yet valid", "look at the dates of Redis' certificate and at this machine's clock"),
-    ("mismatch", "redis_url has to use a name that Redis' certificate is for"),
+    ("mismatch", "redis_url, and what Sentinels and a Cluster tell, has to name what Redis' certificate is for"),
     ("issuer certificate", "put the certificate of the authority that signed Redis' into redis_ca_file"),
     ("self-signed certificate", "put the certificate of the authority that signed Redis' into redis_ca_file"),
 )
