@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ from shared_store.rate_limits import Counter
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl, StoreUrlError
 from shared_store.testing.deployments import SLOTS, cluster
-from shared_store.testing.servers import free_port
+from shared_store.testing.servers import RedisServer, free_port
 
 SECRET = "s3cr3t-Pa55"
 
@@ -199,6 +200,23 @@ async def test_cluster_whose_nodes_tell_addresses_that_nobody_reaches_is_used_by
                 server.ask("CLUSTER", "SETSLOT", slot, "NODE", theirs)
             counts = await store.run(rate_limits.hit(counters))
             assert [count.hits for count in counts] == [2] * len(counters)
+
+
+async def test_node_that_tells_its_address_behind_nat_is_reached_by_remap() -> None:
+    """A Cluster of one on the oldest server, which tells addresses alone: this one leads nowhere (RFC 5737)."""
+    behind = {"cluster-enabled": "yes", "cluster-announce-ip": "192.0.2.1", "cluster-announce-port": "6379"}
+    with RedisServer("redis6", port=free_port(), config=behind) as node:
+        node.ask("CLUSTER", "ADDSLOTS", *range(SLOTS))
+        url = f"redis+cluster://127.0.0.1:{node.port}"
+        async with Store(f"{url}?remap=192.0.2.1:6379/127.0.0.1:{node.port}") as store, asyncio.timeout(30):
+            while True:  # a new Cluster is down for a moment
+                with contextlib.suppress(StoreUnavailable):
+                    await store.ping()
+                    break
+                await asyncio.sleep(0.05)
+        async with Store(url, ConnectionOptions(timeout=0.5)) as lost:
+            with pytest.raises(StoreUnavailable):
+                await lost.ping()
 
 
 DOCUMENTED = {
