@@ -153,7 +153,7 @@ class MailQueue:
             return True
 
     def claim(self, worker: str, *, room: int, known: Iterable[str]) -> Call[Claim | None]:
-        """Give the worker what it has in hand and does not know of, and more of that up to `room`; None: no lease."""
+        """Fill the worker's hand up to `room` jobs and give those it does not know of; None: its lease is gone."""
 
         def decode(replies: list[Reply]) -> Claim | None:
             if replies[0] is None:

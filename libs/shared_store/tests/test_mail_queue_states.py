@@ -121,7 +121,7 @@ class QueueMachine(RuleBasedStateMachine):
         news = ids - self.hands[worker]
         assert ids - news == self.hands[worker] - known
         assert news <= self.ready
-        assert len(news) == max(0, min(room - len(ids - news), len(self.ready)))
+        assert len(news) == max(0, min(room - len(self.hands[worker]), len(self.ready)))
         assert all(found.raw == job(found.id).to_json().encode() for found in claimed.jobs)
         self.ready -= news
         self.hands[worker] |= news

@@ -50,14 +50,13 @@ class ServerClock:
 
 
 class Slots:
-    """How many jobs may be in hand over all queues of a mailer. Queues get them in turn, so a full one starves none."""
+    """How many jobs are worked on over all queues of a mailer. Queues get them in turn, so a full one starves none."""
 
     def __init__(self, number: int) -> None:
         self._free = asyncio.Semaphore(number)
-        self._owed = 0  # taken without asking: kept from those that come back next
 
-    async def reserve_one(self, *, wait: float) -> bool:
-        """Wait up to `wait` seconds for a slot and take it."""
+    async def reserve_one(self, *, wait: float | None) -> bool:
+        """Wait up to `wait` seconds for a slot, None being for ever, and take it."""
         try:
             async with asyncio.timeout(wait):
                 await self._free.acquire()
@@ -74,19 +73,22 @@ class Slots:
         return taken
 
     def release(self, number: int) -> None:
-        """Give slots back; a negative number takes that many without asking."""
-        number -= self._owed
-        self._owed = max(0, -number)
+        """Give slots back."""
         for _ in range(number):
             self._free.release()
 
 
 class Slot:
-    """One slot that was reserved, to be given back once, early or at the end."""
+    """One slot, to be given back once, early or at the end; `taken` where it is reserved already."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, *, taken: bool) -> None:
         self._slots = slots
-        self._taken = True
+        self._taken = taken
+
+    async def take(self) -> None:
+        """Wait for it, where it is not reserved yet."""
+        if not self._taken:
+            self._taken = await self._slots.reserve_one(wait=None)
 
     def free_in(self, seconds: float) -> None:
         """Give it back in a while, unless that was done by then."""

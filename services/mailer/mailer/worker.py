@@ -103,30 +103,35 @@ class Worker:
                 await self._queue.wait_for_job(self._store, lease.worker, block=BLOCK)
                 return
             reserved += await self._slots.reserve_rest()
-            claim = await self._store.run(self._queue.claim(lease.worker, room=reserved, known=tuple(lease.hand)))
+            room = len(lease.hand) + reserved
+            claim = await self._store.run(self._queue.claim(lease.worker, room=room, known=tuple(lease.hand)))
             if claim is None:
                 self._lose(lease)
                 return
             self._clock.set(claim.time)
             self._look = len(claim.jobs) >= reserved
             for claimed in claim.jobs:
-                self._begin(claimed, lease, group)
-            reserved -= len(claim.jobs)
+                # Some may be more than was reserved: those for jobs that are settled in Redis, but not at an end here.
+                self._begin(claimed, lease, group, Slot(self._slots, taken=reserved > 0))
+                reserved = max(0, reserved - 1)
+            await asyncio.sleep(0)  # those without a slot ask for one before we do again
         finally:
             self._slots.release(reserved)
 
-    def _begin(self, claimed: Claimed, lease: Lease, group: asyncio.TaskGroup) -> None:
-        slot = Slot(self._slots)
-        task = group.create_task(self._jobs.work_on(claimed, lease, slot))
+    def _begin(self, claimed: Claimed, lease: Lease, group: asyncio.TaskGroup, slot: Slot) -> None:
+        task = group.create_task(self._work_on(claimed, lease, slot))
         lease.hand[claimed.id] = task
-        self._metrics.in_hand.inc()
 
         def end(_task: asyncio.Task[None]) -> None:
             del lease.hand[claimed.id]
             slot.free()
-            self._metrics.in_hand.dec()
 
         task.add_done_callback(end)
+
+    async def _work_on(self, claimed: Claimed, lease: Lease, slot: Slot) -> None:
+        await slot.take()
+        with self._metrics.in_hand.track_inprogress():
+            await self._jobs.work_on(claimed, lease, slot)
 
     # --- the lease ---
 
