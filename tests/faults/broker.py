@@ -121,6 +121,14 @@ class Broker:
         return [key["kid"] for key in httpx.get(f"{self.urls[api]}/keys.json", timeout=5).json()["keys"]]
 
 
+def asked(address: str) -> dict[str, str]:
+    """The parameters of a login's authorization request."""
+    return {
+        "client_id": SITE, "redirect_uri": f"{SITE}/back", "response_type": "id_token", "scope": "openid email",
+        "response_mode": "form_post", "nonce": "n", "login_hint": address,
+    }  # fmt: skip
+
+
 def open_smtp(mailbox: Catcher, port: int) -> Controller:
     """Start the mail server; one that was stopped is never started again."""
     smtp = Controller(mailbox, hostname="127.0.0.1", port=port)
@@ -138,7 +146,7 @@ def broker(
     folder: Path,
     *,
     rotators: int = 2,
-    server: RedisServer | None = None,
+    server: contextlib.AbstractContextManager[RedisServer] | None = None,
     users: Mapping[str, str] | None = None,
     **settings: object,
 ) -> Iterator[Broker]:

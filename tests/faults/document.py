@@ -26,13 +26,15 @@ ROWS: dict[str, tuple[str, ...]] = {
     "snapshot failure (`MISCONF`)": (f"{_STORE}/test_errors.py::test_failed_snapshot_is_told_with_advice",),
     "read-only replica after failover": ((f"{_STORE}/test_failover.py::"
         "test_sentinels_promote_a_replica_and_calls_and_notices_follow"),),
-    "wrong password / ACL denies a command": (),
+    "wrong password / ACL denies a command": ((
+        "tests/acl/test_services_under_their_users.py::test_service_with_anothers_user_says_what_it_may_not_do"),),
     "TLS: unknown CA, wrong name, expired": (
         f"{_STORE}/test_tls.py::test_authority_that_is_not_ours_is_refused_and_told",
         f"{_STORE}/test_tls.py::test_certificate_of_another_name_is_refused_and_told",
         f"{_STORE}/test_tls.py::test_certificate_out_of_its_time_is_refused_and_told",
         f"{_STORE}/test_tls.py::test_client_certificate_that_the_server_does_not_accept_is_told"),
     "Cluster: slot moved, node lost": (
+        f"{_STORE}/test_cluster.py::test_many_at_once_reach_a_node_that_imports_its_first_slot",
         f"{_STORE}/test_failover.py::test_calls_follow_a_slot_that_is_handed_over",
         f"{_STORE}/test_failover.py::test_cluster_that_loses_a_master_is_told_then_whole_again",
         f"{_STORE}/test_outage.py::test_cluster_that_lost_one_node_goes_on_being_asked"),

@@ -166,6 +166,9 @@ def _cluster(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any]
         ssl=url.tls,
         # Twice, per node: after a change of topology old connections are counted until they are closed.
         max_connections=2 * options.max_connections + SPARE,
+        # After some redirections redis-py would close all connections, under the hands of those who use them, to learn
+        # the topology anew; each redirection tells by itself where its slot is.
+        reinitialize_steps=0,
         socket_connect_timeout=options.timeout,
         address_remap=url.reached_at if url.remap else None,
         **settings,

@@ -96,6 +96,7 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("CLUSTERDOWN", redis_errors.ClusterDownError, StoreUnavailable,
      "the Redis Cluster is down: some hash slots have no master"),
     ("TRYAGAIN", redis_errors.TryAgainError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
+    ("ASK ", redis_errors.AskError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
     ("NOREPLICAS", None, StoreUnavailable, "Redis has fewer replicas than min-replicas-to-write asks for"),
     ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
     ("max number of clients", redis_errors.MaxConnectionsError, StoreUnavailable,

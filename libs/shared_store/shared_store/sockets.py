@@ -35,7 +35,7 @@ class _Sending(AbstractConnection):
         except TimeoutError:
             await self.disconnect(nowait=True)
             raise exceptions.TimeoutError("Timeout writing to socket") from None
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: uvloop's, where another task has closed it
             await self.disconnect(nowait=True)
             raise exceptions.ConnectionError(f"Error while writing to socket: {error}") from error
         except BaseException:

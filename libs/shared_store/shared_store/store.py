@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -15,6 +14,7 @@ from typing import Any, Self, TypeVar, overload
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 
+from shared_store import cluster
 from shared_store.commands import Call, Command, Reply, Value, command
 from shared_store.connection import RETRIES, Client, ConnectionOptions, close_client, open_client
 from shared_store.errors import (
@@ -34,7 +34,6 @@ U = TypeVar("U")
 V = TypeVar("V")
 W = TypeVar("W")
 
-CLUSTER_TRIES = 3
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
 MOST_CALLS = 2000  # at once, waiting for their turn or their reply; a server that is there has hardly ever so many
 
@@ -117,13 +116,12 @@ class Store:
         self.round_trips += 1
         self.commands += 1
         async with self._bounded(taker, block + 2 + self.options.timeout + GRACE):
+            one = Command(words)
             if isinstance(taker, RedisCluster):
-                await taker.initialize()
-            try:
-                return await taker.execute_command(*words)
-            except redis_errors.ResponseError as error:
-                error.add_note(f"sent was {Command(words)}")
-                raise
+                [reply] = await cluster.exchange(taker, [one], within=self.options.timeout, once=True)
+            else:
+                reply = await _one(taker, one)
+            return _good([one], [reply])[0]
 
     async def ping(self) -> None:
         """Learn whether Redis answers, by one command that touches no key.
@@ -189,49 +187,22 @@ class Store:
             again = await self._exchange([commands[i].with_script_text() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        for sent, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, Exception):
-                reply.add_note(f"sent was {sent}")
-                raise reply
-        return replies
+        return _good(commands, replies)
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send commands in one round trip; a command's error is its reply.
-
-        redis-py's Cluster client gives up where it loses a connection while it learns the topology anew. Calls may be
-        sent again, so they are.
-        """
-        tries = CLUSTER_TRIES if isinstance(self._client, RedisCluster) else 1
-        for left in reversed(range(tries)):
-            try:
-                return await self._exchange_once(commands)
-            except redis_errors.ConnectionError as error:
-                if not left or isinstance(error, redis_errors.AuthenticationError):
-                    raise
-                await asyncio.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only spreads the load
-        raise AssertionError("the last try returns or raises")
-
-    async def _exchange_once(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands in one round trip; an error that a server answered with is its command's reply."""
         self.round_trips += 1
         self.commands += len(commands)
         client = self._client
         if isinstance(client, RedisCluster):
-            await client.initialize()
-        if len(commands) == 1:
-            try:
-                return [await client.execute_command(*commands[0].words)]
-            except redis_errors.ResponseError as error:
-                return [error]
-        pipeline = client.pipeline(transaction=False)
-        for one in commands:
-            pipeline.execute_command(*one.words, **_where(client, one, commands))
-        replies: list[Reply] = await pipeline.execute(raise_on_error=False)
-        if isinstance(client, RedisCluster):
-            # A Cluster's pipeline gives a lost reply as it is; a single command is sent again, to a new master.
-            for i, reply in enumerate(replies):
-                if isinstance(reply, RedisCluster.ERRORS_ALLOW_RETRY):
-                    one = commands[i]
-                    replies[i] = await client.execute_command(*one.words, **_where(client, one, commands))
+            replies = await cluster.exchange(client, commands, within=self.options.timeout)
+        elif len(commands) == 1:
+            replies = [await _one(client, commands[0])]
+        else:
+            pipeline = client.pipeline(transaction=False)
+            for one in commands:
+                pipeline.execute_command(*one.words)
+            replies = await pipeline.execute(raise_on_error=False)
         return replies
 
     @contextlib.asynccontextmanager
@@ -274,6 +245,22 @@ def _decode(call: Call[T], replies: list[Reply]) -> T:
         raise CorruptRecord("a value in Redis is not what this project writes there") from error
 
 
+async def _one(client: Redis, one: Command) -> Reply:
+    try:
+        return await client.execute_command(*one.words)  # type: ignore[no-untyped-call]
+    except redis_errors.ResponseError as error:
+        return error
+
+
+def _good(commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
+    """Give the replies back, or raise the first that is an error."""
+    for sent, reply in zip(commands, replies, strict=True):
+        if isinstance(reply, Exception):
+            reply.add_note(f"sent was {sent}")
+            raise reply
+    return replies
+
+
 async def _ping(client: Client, **where: Any) -> None:
     with _translated():
         await client.execute_command("PING", **where)
@@ -285,11 +272,3 @@ def _translated() -> Iterator[None]:
         yield
     except Exception as error:
         raise translate(error) from error
-
-
-def _where(client: Client, one: Command, commands: Sequence[Command]) -> dict[str, Any]:
-    """Say to which node of a Cluster WAIT goes: to that of the last key written, whose connection it shares."""
-    if one.words[0] != "WAIT" or not isinstance(client, RedisCluster):
-        return {}
-    key = commands[-2].words[3]  # EVALSHA sha count key
-    return {"target_nodes": [client.get_node_from_key(str(key))]}
