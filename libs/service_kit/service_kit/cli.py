@@ -15,6 +15,7 @@ import structlog
 from service_kit.errors import ConfigurationError, ServiceKitError
 from service_kit.logs import configure_logging
 from service_kit.settings import CommonSettings, Loaded, describe, load
+from service_kit.spans import exporting
 from service_kit.stopping import Stop, run
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Cli(Generic[S]):
         async def serve(stop: Stop) -> None:
             await self._serve(loaded, stop)
 
-        return run(serve)
+        with exporting(self._service):
+            return run(serve)
 
     async def _in_loop(self, loaded: Loaded[S], arguments: argparse.Namespace) -> int:
         return await self._commands[arguments.command](loaded, arguments)

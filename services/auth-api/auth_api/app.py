@@ -15,6 +15,7 @@ from auth_api.routes.documents import Documents
 from auth_api.routes.failures import Failures
 from auth_api.routes.tokens import Tokens
 from auth_api.routes.webhooks import Webhooks
+from service_kit.tracing import tell
 
 Handler = Callable[[Request], Awaitable[Response]]
 Handlers = Mapping[str, Handler]
@@ -53,7 +54,7 @@ def create_app(
         "/{path:path}": {"GET": page(documents.static)},
     }
     for path, handlers in routes.items():
-        app.router.routes.append(Route(path, _ByMethod(handlers)))
+        app.router.routes.append(Route(path, _ByMethod(path, handlers)))
     return app
 
 
@@ -65,7 +66,8 @@ async def _nothing(_http: Request) -> Response:
 class _ByMethod:
     """One path's handlers by method; OPTIONS and 405 are the same everywhere."""
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, path: str, handlers: Handlers) -> None:
+        self._path = path
         self._handlers = {"HEAD": handlers["GET"], **handlers} if "GET" in handlers else handlers
         self._allow = ", ".join(sorted({*self._handlers, "OPTIONS"}))
 
@@ -74,6 +76,7 @@ class _ByMethod:
         http = Request(scope, receive)
         handler = self._handlers.get(http.method)
         if handler is not None:
+            tell(name=f"{http.method} {self._path}", http__request__method=http.method, http__route=self._path)
             response = await handler(http)
         else:
             response = Response(status_code=204 if http.method == "OPTIONS" else 405, headers={"allow": self._allow})

@@ -17,6 +17,7 @@ from key_rotator.errors import KeyRotatorError, KeysBusyError, KeysNotReadyError
 from key_rotator.keeper import Change, KeyKeeper
 from key_rotator.metrics import Metrics
 from key_rotator.policy import Situation, Step, decide, next_step_due
+from service_kit.tracing import step, tell
 from shared_store.errors import KeySetConflict, LockLost, StoreError, StoreUnavailable
 from shared_store.key_sets import KeySet
 from shared_store.keyspace import KEYS_UPDATED_CHANNEL
@@ -40,7 +41,8 @@ class Rotator:
         """Look after the keys until cancelled."""
         with notices.listen(KEYS_UPDATED_CHANNEL) as changes:
             while True:
-                pauses = [await ward.look_after() for ward in self._wards]
+                with step("look after keys", None):
+                    pauses = [await ward.look_after() for ward in self._wards]
                 await _wait(changes, min(pauses))
 
     def check_ready(self) -> None:
@@ -89,8 +91,9 @@ class _Ward:
             changed = await self._keeper.change(self._alg, Change(self._decide, remembered=self._remembered))
             if changed is None:
                 return RACE_PAUSE
-            step, key_set = changed
-            self._metrics.changed(self._alg, step)
+            made, key_set = changed
+            tell(alg=self._alg, change=str(made))
+            self._metrics.changed(self._alg, made)
             self._remember(key_set, clock_offset)
             return 0.0
         if situation.stored is None:
@@ -99,10 +102,10 @@ class _Ward:
         return min(max(next_step_due(situation.stored, self._keeper.policy) - situation.now, 0.0), POLL)
 
     def _decide(self, situation: Situation) -> Step | None:
-        step = decide(situation, self._keeper.policy)
-        if step is None and self._may_reseal and situation.stored and not situation.stored.sealed_as_configured:
+        due = decide(situation, self._keeper.policy)
+        if due is None and self._may_reseal and situation.stored and not situation.stored.sealed_as_configured:
             return Step.RESEAL
-        return step
+        return due
 
     def _remember(self, key_set: KeySet, clock_offset: float) -> None:
         if self.problem is not None:
@@ -118,6 +121,7 @@ class _Ward:
         if passes or problem != self.problem:
             log.warning("keys_not_looked_after", alg=self._alg, reason=problem, try_again_in=round(self._retry, 1))
         self.problem = problem
+        tell(failed=True)
         self._metrics.failed(self._alg)
         pause = self._retry * random.uniform(0.5, 1.0)  # noqa: S311 - only spreads the load
         self._retry = min(self._retry * 2, LAST_RETRY if passes else LAST_RETRY_REFUSED)

@@ -16,7 +16,7 @@ from mailer.lease import Lease, ServerClock, Slot
 from mailer.metrics import Metrics
 from mailer.rendering import Renderer
 from mailer.verdicts import Fault, Kind, Verdict
-from service_kit.tracing import Trace
+from service_kit.tracing import step, tell
 from shared_store.batching import Batching
 from shared_store.commands import Call
 from shared_store.dead_letters import DeadJob
@@ -69,7 +69,12 @@ class Jobs:
             await self._bury(DeadJob(claimed.id, "malformed", self._tools.clock.now()), Outcome.FAILED, lease)
             return
         names = {"login": job.login} if job.login else {}
-        with Trace.from_header(job.trace).in_logs(), structlog.contextvars.bound_contextvars(**names):
+        with (
+            step("mail job", job.trace, kind="consumer") as current,
+            current.trace.in_logs(),
+            structlog.contextvars.bound_contextvars(**names),
+        ):
+            current.tell(job=claimed.id, attempt=job.attempts + 1, login=job.login)
             if job.id != claimed.id:
                 log.error("mail_job_malformed", job=claimed.id, error="it lies under another id")
                 await self._bury(DeadJob(claimed.id, "malformed", self._tools.clock.now()), Outcome.FAILED, lease)
@@ -98,6 +103,10 @@ class Jobs:
             started = time.monotonic()
             verdict = await self._send(job, left, lease, slot)
             self._count(job, verdict, took=time.monotonic() - started)
+            delivered = verdict.kind is Kind.DELIVERED
+            tell(
+                transport=verdict.transport, outcome=verdict.kind.value, fault=verdict.fault.value, failed=not delivered
+            )
             if verdict.kind is Kind.DELIVERED:
                 log.info("mail_delivered", job=job.id, transport=verdict.transport, attempts=job.attempts + 1)
         if verdict.kind is Kind.DELIVERED:

@@ -23,6 +23,7 @@ from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.provider_tokens import MAX_TOKEN_LENGTH, ProviderExpectation, verify_provider_token
 from auth_api.oidc.records import one_of, read_record, text, texts, write_record
 from service_kit.logs import short_id
+from service_kit.tracing import tell
 from shared_store import logins
 from shared_store.logins import SessionId, StoredLogin
 from shared_store.signing_keys import SIGNING_ALGS
@@ -119,6 +120,7 @@ class Federation:
         bridge = Bridge(expected, provider.jwks_uri, logins.browser_hash(browser_secret).hex(), tuple(refundable))
         login = StoredLogin(request=request.to_json(), data=bridge.to_json())
         await self._store.run(logins.save_for_provider(session_id, login, ttl=self._session_ttl))
+        tell(login=short_id(session_id))
         log.info("login_begun", login=short_id(session_id), site=str(request.client_id), provider=provider.origin)
         return SentToProvider(session_id, browser_secret, self._url(request, provider, session_id, nonce))
 
@@ -169,6 +171,7 @@ class Federation:
             raise LoginGoneError("this login has been completed already")
         confirmed = await self._completion.complete(awaited.request, refundable=awaited.bridge.refundable)
         site = str(awaited.request.client_id)
+        tell(login=short_id(awaited.session_id))
         log.info("login_completed", login=short_id(awaited.session_id), site=site, by="provider")
         return confirmed
 

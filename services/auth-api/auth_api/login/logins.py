@@ -23,6 +23,7 @@ from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin
 from auth_api.oidc.records import read_record, text_or_none, texts, write_record
 from service_kit.logs import short_id
+from service_kit.tracing import tell
 from shared_store import logins
 from shared_store.logins import CodeStatus, ResendStatus, SessionId, StoredLogin
 from shared_store.mail_jobs import MailJob, new_job_id
@@ -135,6 +136,7 @@ class Logins:
             session_id, login, code=code, browser_secret=browser_secret, ttl=self._settings.session_ttl
         )
         queue = self._queue_of(session_id)
+        tell(login=job.login)
         with self._results.expecting(job.id) as result:
             await self._store.run_all(save, queue.enqueue(job, bound=self._settings.queue_bound))
             outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
@@ -175,6 +177,7 @@ class Logins:
         visitor = replace(visitor, locale=first_locale or visitor.locale)
         job = self._mail_job(request, visitor, session_id, code, life=allowed.life_left)
         queue = self._queue_of(session_id)
+        tell(login=job.login)
         with self._results.expecting(job.id) as result:
             await self._store.run(queue.enqueue(job, bound=self._settings.queue_bound))
             outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
@@ -221,11 +224,13 @@ class Logins:
         login = await self._store.run(call)
         if login is None:
             raise LoginGoneError("no such login for this browser")
+        tell(login=short_id(session_id))
         log.info("login_cancelled", login=short_id(session_id))
         return AuthorizationRequest.from_json(login.request)
 
     def _seen(self, session_id: SessionId, checked: logins.CodeCheck, visitor: Visitor) -> AuthorizationRequest:
         """Read the request behind a checked code, and count a wrong guess across logins."""
+        tell(login=short_id(session_id), answer=str(checked.status))
         log.info("code_checked", login=short_id(session_id), answer=checked.status)
         if checked.status is CodeStatus.OTHER:
             raise OAuthError("temporarily_unavailable", "invalid session")

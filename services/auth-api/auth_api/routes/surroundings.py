@@ -6,7 +6,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth_api.metrics import Metrics
-from service_kit.tracing import Trace
+from service_kit.tracing import step
 
 # Read by browsers' apps of any origin: nothing in them depends on who asks, or they take a token of their own.
 OPEN_PATHS = frozenset(
@@ -56,18 +56,19 @@ class Surroundings:
             return
         self._metrics.http_requests.inc()
         headers = dict(scope["headers"])
-        trace = Trace.from_header(headers.get(b"traceparent", b"").decode("latin-1"))
-        scope.setdefault("state", {})["trace"] = trace
         cors = self._cors(scope["path"], headers.get(b"origin"))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._metrics.http_status.inc(f"{message['status'] // 100}xx")
                 message["headers"] = self._completed(message["headers"], cors)
+                current.tell(http__response__status_code=message["status"], failed=message["status"] >= 500)
             await send(message)
 
-        structlog.contextvars.bind_contextvars(trace=trace.trace_id)
-        await self._app(scope, receive, send_with_headers)
+        with step("HTTP", headers.get(b"traceparent", b"").decode("latin-1"), kind="server") as current:
+            scope.setdefault("state", {})["trace"] = current.trace
+            structlog.contextvars.bind_contextvars(trace=current.trace.trace_id)
+            await self._app(scope, receive, send_with_headers)
 
     def _completed(
         self, headers: Iterable[tuple[bytes, bytes]], cors: list[tuple[bytes, bytes]]
