@@ -6,12 +6,13 @@ BIN := .venv/bin
 MEMBERS := libs/shared_store libs/service_kit services/auth-api services/mailer services/key-rotator launcher
 EDITABLE := $(addprefix -e ,$(MEMBERS))
 SERVICES := auth-api mailer key-rotator
-# Where a service that runs alone finds Redis and its settings (BROKER_*); see docs/debugging.md.
+# More words for what a target runs: make test ARGS="-k mail".
 ARGS ?=
 
 .PHONY: help
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^([a-z-]+|\$$\(SERVICES\)):.*##' $(MAKEFILE_LIST) | sed -E 's/^\$$\(SERVICES\)/$(SERVICES)/; s/:.*## /\t/' \
+	  | expand -t 28
 
 # --- install ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from portier_broker.errors import LauncherError
 from portier_broker.launch import DRAIN, launch
 from portier_broker.services import BAD_CONFIGURATION, COMMANDS, Commands
 from portier_broker.settings import LauncherSettings, load_settings
+from service_kit.cli import while_somebody_reads
 from service_kit.errors import ConfigurationError, ServiceKitError
 from service_kit.logs import configure_logging
 from service_kit.settings import LAUNCHER, Loaded
@@ -19,12 +20,16 @@ from service_kit.stopping import Stop, run
 def main(argv: Sequence[str] | None = None, *, commands: Commands = COMMANDS) -> int:
     """Do what the arguments say; the exit code: 0 fine, 1 failed, 2 wrong arguments or configuration."""
     options = parse(sys.argv[1:] if argv is None else argv)
+    return while_somebody_reads(lambda: _main(options, commands))
+
+
+def _main(options: Options, commands: Commands) -> int:
     try:
         loaded = load_settings(options.config)
         configure_logging(service=LAUNCHER, level=loaded.settings.log_level, format=loaded.settings.log_format)
         if options.check:
             return asyncio.run(check(options, loaded, commands=commands))
-        if options.doctor or options.is_about_keys:
+        if options.needs_only_the_store:
             return asyncio.run(call_with_store(options, loaded, commands=commands))
     except ConfigurationError as error:
         _complain(error)

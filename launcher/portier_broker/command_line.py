@@ -20,7 +20,7 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for: at most one of `check`, the three about keys, `doctor` and `demo`; none means run."""
+    """What was asked for: at most one of `check`, the three about keys, `doctor`, `call` and `demo`; none means run."""
 
     config: str | None = None
     ready_file: Path | None = None
@@ -32,17 +32,19 @@ class Options:
     migrate_from: str | None = None
     doctor: bool = False
     json: bool = False
+    call: tuple[str, ...] = ()  # a service, its command and what follows
     demo: Demo | None = None
 
     @property
-    def is_about_keys(self) -> bool:
-        """Whether signing keys are to be taken over, imported or exported, instead of running."""
-        return any(asked is not None for asked in (self.import_keys, self.export_keys, self.migrate_from))
+    def needs_only_the_store(self) -> bool:
+        """Whether a service's command is to run against the store, instead of the broker."""
+        about_keys = (self.import_keys, self.export_keys, self.migrate_from)
+        return self.doctor or bool(self.call) or any(asked is not None for asked in about_keys)
 
 
 def parse(argv: Sequence[str]) -> Options:
     """Read the arguments; ends the process for --help, --version and mistakes, as argparse does."""
-    commands = {"demo": _parse_demo, "doctor": _parse_doctor, "migrate": _parse_migrate}
+    commands = {"call": _parse_call, "demo": _parse_demo, "doctor": _parse_doctor, "migrate": _parse_migrate}
     if argv and argv[0] in commands:
         return commands[argv[0]](argv[1:])
     return _parse_main(argv)
@@ -53,7 +55,8 @@ def _parse_main(argv: Sequence[str]) -> Options:
         prog="portier-broker",
         description="Run the broker: auth-api, mailer, key-rotator, and an embedded Valkey where no Redis is named.",
         epilog="`portier-broker demo` adds a development inbox and a demo site; `portier-broker migrate` takes over "
-        "the signing keys of a Rust Portier Broker; `portier-broker doctor` examines Redis. Each has its own --help.",
+        "the signing keys of a Rust Portier Broker; `portier-broker doctor` examines Redis; `portier-broker call` "
+        "runs a service's own command. Each has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"Portier Broker {version('portier-broker')}")
     _add_common(parser)
@@ -62,12 +65,12 @@ def _parse_main(argv: Sequence[str]) -> Options:
     actions.add_argument("--import-keys", metavar="FILE", help="import signing keys as PEM; - is standard input")
     actions.add_argument("--export-keys", metavar="FILE", help="export the signing keys as PEM; - is standard output")
     parser.add_argument("--dry-run", action="store_true", help="with --import-keys: write nothing")
-    parser.add_argument("--force", action="store_true", help="with --export-keys: replace the file if there is one")
+    parser.add_argument("--force", action="store_true", help="replace the file, or keys in Redis that can't be read")
     options = parser.parse_args(argv)
     if options.dry_run and options.import_keys is None:
         parser.error("--dry-run goes with --import-keys")
-    if options.force and options.export_keys is None:
-        parser.error("--force goes with --export-keys")
+    if options.force and options.export_keys is None and options.import_keys is None:
+        parser.error("--force goes with --export-keys or --import-keys")
     return Options(**vars(options))
 
 
@@ -123,6 +126,20 @@ def _parse_doctor(argv: Sequence[str]) -> Options:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with this broker's settings")
     parser.add_argument("--json", action="store_true", help="for machines")
     return Options(doctor=True, **vars(parser.parse_args(argv)))
+
+
+def _parse_call(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="portier-broker call",
+        description="Run a service's own command against the store that the broker uses, the embedded one as well: "
+        "`portier-broker call --config broker.toml mailer queue`.",
+    )
+    parser.add_argument("--config", metavar="CONFIG", help="TOML file with this broker's settings")
+    parser.add_argument("service", choices=("auth-api", "mailer", "key-rotator"), metavar="SERVICE", help="%(choices)s")
+    parser.add_argument("command", metavar="COMMAND", help="one of those that SERVICE --help shows")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="what the command takes")
+    options = parser.parse_args(argv)
+    return Options(config=options.config, call=(options.service, options.command, *options.arguments))
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

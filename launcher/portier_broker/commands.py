@@ -25,9 +25,12 @@ async def check(options: Options, loaded: Loaded[LauncherSettings], *, commands:
 
 
 async def call_with_store(options: Options, loaded: Loaded[LauncherSettings], *, commands: Commands = COMMANDS) -> int:
-    """Call the key-rotator's command, or the doctor, against the store that the broker would use; its exit code."""
+    """Call a service's command against the store that the broker would use; its exit code."""
     config = () if options.config is None else ("--config", options.config)
-    if options.doctor:
+    if options.call:
+        service, name, *rest = options.call
+        command = (*commands[service], name, *config, *rest)
+    elif options.doctor:
         command = (*commands[AUTH_API], "doctor", "--all", *(["--json"] * options.json), *config)
     else:
         command = (*commands[KEY_ROTATOR], *_keys_arguments(options), *config)
@@ -42,12 +45,12 @@ async def call_with_store(options: Options, loaded: Loaded[LauncherSettings], *,
 
 
 def _keys_arguments(options: Options) -> list[str]:
-    dry_run = ["--dry-run"] * options.dry_run
+    dry_run, force = ["--dry-run"] * options.dry_run, ["--force"] * options.force
     if options.migrate_from is not None:
         return ["import", "--from-redis", options.migrate_from, *dry_run]
     if options.import_keys is not None:
-        return ["import", options.import_keys, *dry_run]
-    return ["export", str(options.export_keys), *(["--force"] * options.force)]
+        return ["import", options.import_keys, *dry_run, *force]
+    return ["export", str(options.export_keys), *force]
 
 
 def _positional(options: Options) -> list[str]:

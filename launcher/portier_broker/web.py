@@ -30,7 +30,13 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     """Answer on the listening socket while the block runs."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +27,11 @@ ANY_PORTS = Demo(open_browser=False, broker_port=0, inbox_port=0, inbox_smtp_por
         (["--check", "--ready-file", "r"], Options(check=True, ready_file=Path("r"))),
         (["migrate", "--from", "redis://old", "c.toml"], Options(config="c.toml", migrate_from="redis://old")),
         (["migrate", "--from", "old", "--dry-run"], Options(migrate_from="old", dry_run=True)),
+        (["--import-keys", "f", "--force"], Options(import_keys="f", force=True)),
+        (
+            ["call", "--config", "c.toml", "mailer", "queue", "list", "--json"],
+            Options(config="c.toml", call=("mailer", "queue", "list", "--json")),
+        ),
         (["doctor", "--json", "c.toml"], Options(config="c.toml", doctor=True, json=True)),
     ],
 )
@@ -142,3 +150,11 @@ def test_setting_replaces_the_one_from_a_file_too() -> None:
 def test_free_port_is_the_wanted_one_where_it_is_free() -> None:
     port = free_port()
     assert free_port(port) == port
+
+
+def test_reader_of_the_settings_that_goes_away_is_no_error_to_tell() -> None:
+    command = f"{sys.executable} -m portier_broker --check | head -n 1"
+    settings = {"public_url": "https://a.example", "from_address": "a@a.example", "smtp_server": "a.example"}
+    environ = os.environ | {f"BROKER_{name.upper()}": value for name, value in settings.items()}
+    done = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("# portier-broker\n", "")

@@ -214,6 +214,19 @@ async def test_doctor_hands_on_to_auth_api_with_the_store_that_the_broker_would_
     assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
 
 
+async def test_call_hands_on_to_the_service_with_the_store_that_the_broker_would_use(
+    start: Start, tmp_path: Path
+) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"')
+    launcher = start("call", "--config", str(config), "mailer", "queue", "list", "--json", ready_file=False)
+    code, _, err = launcher.finish()
+    assert code == 0, err
+    told = launcher.started("mailer")
+    assert told["arguments"] == ["queue", "--config", str(config), "list", "--json"]
+    assert told["environment"]["BROKER_REDIS_URL"] == f"unix://{tmp_path}/state/valkey.sock"
+
+
 @pytest.mark.setting("state_dir")
 async def test_second_launcher_on_a_state_directory_is_told_so_and_ends(start: Start, tmp_path: Path) -> None:
     demo = (*DEMO, "--inbox-smtp-port", "0")

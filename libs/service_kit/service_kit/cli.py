@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -56,6 +57,9 @@ class Cli(Generic[S]):
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Do what the arguments say; the exit code: 0 fine, 1 failed, 2 wrong arguments or configuration."""
+        return while_somebody_reads(lambda: self._main(argv))
+
+    def _main(self, argv: Sequence[str] | None) -> int:
         arguments = self._parser.parse_args(self._with_default(sys.argv[1:] if argv is None else list(argv)))
         try:
             loaded = load(self._settings_class, service=self._service, config_path=arguments.config)
@@ -99,6 +103,18 @@ class Cli(Generic[S]):
         settings = loaded.settings
         configure_logging(service=self._service, level=settings.log_level, format=settings.log_format)
         _log_warnings(loaded)
+
+
+def while_somebody_reads(work: Callable[[], int]) -> int:
+    """Do something that prints and gives an exit code; 1 where who reads our output, such as `head`, went away."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
 
 
 def _log_warnings(loaded: Loaded[S]) -> None:

@@ -23,7 +23,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
 # Their lines at info hold URLs, and URLs hold codes.
-TALKATIVE = ("httpx", "httpcore", "uvicorn.access")
+TALKATIVE = ("httpx", "httpcore", "uvicorn.access", "mail.log")  # the last is aiosmtpd's
 
 
 def short_id(session_id: str) -> str:
