@@ -55,7 +55,7 @@ class Sealer:
                 "add it to key_encryption_key, after the one in use"
             )
         try:
-            octets = base64.b64decode(body, validate=True)
+            octets = _octets(body)
             return self._ciphers[key_id].decrypt(octets[:_NONCE], octets[_NONCE:], context.encode()).decode()
         except (InvalidTag, binascii.Error, ValueError) as error:
             raise SealError("a sealed signing key in Redis is damaged: import it again") from error
@@ -65,6 +65,14 @@ class Sealer:
         if self._first is None:
             return not text.startswith(_PREFIX)
         return text.startswith(f"{_PREFIX}{self._first}:")
+
+
+def _octets(text: str) -> bytes:
+    """Decode base64 in its one canonical form (RFC 4648, section 3.5); ValueError for all others."""
+    octets = base64.b64decode(text, validate=True)
+    if base64.b64encode(octets).decode() != text:
+        raise ValueError("there are bits that decoding ignores")
+    return octets
 
 
 def _key_id(key: bytes) -> str:

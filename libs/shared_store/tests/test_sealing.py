@@ -75,6 +75,16 @@ def test_any_damage_is_told(data: st.DataObject) -> None:
         sealer.open(sealed[:at] + character + sealed[at + 1 :], context="c")
 
 
+def test_damage_in_the_bits_that_base64_ignores_is_told() -> None:
+    sealer = Sealer(["k"])
+    sealed = sealer.seal("text", context="c").rstrip("=")
+    assert len(sealer.seal("text", context="c")) > len(sealed)
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    neighbour = digits[digits.index(sealed[-1]) ^ 1]
+    with pytest.raises(SealError):
+        sealer.open(f"{sealed[:-1]}{neighbour}=", context="c")
+
+
 @given(st.text(max_size=60))
 def test_junk_after_the_prefix_is_told(junk: str) -> None:
     sealer = Sealer(["k"])

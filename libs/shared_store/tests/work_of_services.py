@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from shared_store import auth_codes, fetch_cache, key_log, logins, rate_limits
 from shared_store.commands import Call, command, nothing
@@ -39,8 +40,12 @@ LOGIN = StoredLogin("{}", "{}")
 QUEUE = MailQueue()
 KEY = PublishedKey(generate("EdDSA"), 0, 0, 1)
 KEY_SETS = KeySets(Sealer())
-WAIT = Call((command("WAIT", 0, 0),), nothing)  # with a write that redis_wait_replicas asks replicas for
 SUPPRESSIONS = Suppressions("k" * 32, life=60)
+
+
+def replicated(call: Call[Any]) -> Call[None]:
+    """A write with what follows it where redis_wait_replicas asks replicas for it."""
+    return Call((*call.commands, command("WAIT", 0, 0)), nothing)
 
 
 def job(number: int) -> MailJob:
@@ -100,7 +105,7 @@ async def auth_api(store: Store, other: Store) -> None:
     await store.run(SUPPRESSIONS.look("a@b.example"))
     await store.run(remember_webhook("signature", seconds=60))
     await store.run(webhook_seen("signature"))
-    await store.run(WAIT)
+    await store.run(replicated(logins.save_for_provider(new_session_id(), LOGIN, ttl=900)))
     await hear(store, KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL, mail_result_channel("x"))
 
 
@@ -160,7 +165,7 @@ async def mailer(store: Store, other: Store) -> None:
     await store.run(SUPPRESSIONS.add([("a@b.example", Reason.OPERATOR)], source="operator", now=1.0))
     assert len(await SUPPRESSIONS.all(store)) == 1
     await store.run(SUPPRESSIONS.lift("a@b.example"))
-    await store.run(WAIT)
+    await store.run(replicated(QUEUE.renew("mine", lease=60)))
     await lock(store, "reaper")
 
 
@@ -173,7 +178,7 @@ async def key_rotator(store: Store, other: Store) -> None:
     await store.run(KEY_SETS.load("EdDSA"))
     await store.run(key_log.log_event("EdDSA", KeyEvent("export", by="me")))
     await store.run(key_log.logged("EdDSA"))
-    await store.run(WAIT)
+    await store.run(replicated(key_log.log_event("EdDSA", KeyEvent("export", by="me"))))
     await lock(store, "rotation")
     await hear(store, KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL)
 
