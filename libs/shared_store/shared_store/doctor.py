@@ -34,13 +34,17 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
     """
     try:
         async with asyncio.timeout(BOUND):
-            facts = await gather(store, services, is_careful=is_careful)
-            mail = [await mail_is_served(store)] if "mailer" in services else []
+            facts, silent = await gather(store, services, is_careful=is_careful)
+            mail = [await mail_is_served(store)] if "mailer" in services and not silent else []
     except (StoreError, TimeoutError) as error:
         reason = str(error) or f"no answer within {BOUND:.0f} s"
         mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else "redis_url"
         return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
-    reached = Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
+    if silent:
+        told = f"masters that do not answer: {', '.join(silent)}"
+        reached = Finding("reachable", Severity.ERROR, told, _REACHABLE, "redis-cli --cluster check HOST:PORT")
+    else:
+        reached = Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
     return [reached, *_together([finding for one in facts for finding in judge(one)]), *mail]
 
 

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from redis import exceptions as redis_errors
 from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
 from shared_store.acl import DOCTOR_USER, SERVICES, samples
 from shared_store.commands import Reply, load_script
 from shared_store.connection import close_client, open_client
-from shared_store.errors import StoreRefused, translate
+from shared_store.errors import StoreRefused, StoreUnreachable, translate
 from shared_store.keyspace import is_rust_brokers, kind_of
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl
@@ -54,34 +55,39 @@ class Facts:
     open_to_anyone: bool | None = None
 
 
-async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> list[Facts]:
-    """Ask the server, or each master of a Cluster.
+async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> tuple[list[Facts], list[str]]:
+    """Ask the server, or each master of a Cluster; gives also the names of those that do not answer.
 
     Careful is who asks again and again: a server that can't tell whether it would refuse a question (before Redis 7)
     is not asked, since each refusal is a line in its ACL log.
 
     Raises:
-        StoreError: it can't be reached, or refuses even INFO.
+        StoreError: none can be reached, or one refuses even INFO.
     """
     client = store.client
     is_open = await _is_open(store)
     try:
         if not isinstance(client, RedisCluster):
-            return [
-                replace(await _ask_all(client.execute_command, store.url, services, is_careful), open_to_anyone=is_open)
-            ]
+            facts = await _ask_all(client.execute_command, store.url, services, is_careful)
+            return [replace(facts, open_to_anyone=is_open)], []
         await client.initialize()
-        found = []
+        found, silent = [], []
         for node in client.get_primaries():
 
             async def ask(*words: str | int, node: Any = node) -> Reply:
                 return await client.execute_command(*words, target_nodes=node)
 
-            facts = await _ask_all(ask, store.url, services, is_careful)
-            found.append(replace(facts, where=node.name, open_to_anyone=is_open))
+            try:
+                facts = await _ask_all(ask, store.url, services, is_careful)
+            except (redis_errors.ConnectionError, redis_errors.TimeoutError):
+                silent.append(node.name)
+            else:
+                found.append(replace(facts, where=node.name, open_to_anyone=is_open))
     except Exception as error:
         raise translate(error) from error
-    return found
+    if not found:
+        raise StoreUnreachable("no master of the Redis Cluster answers")
+    return found, silent
 
 
 async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str], is_careful: bool) -> Facts:

@@ -17,7 +17,7 @@ from shared_store.mail_queue import MailQueue
 from shared_store.server_checks import CHECKS
 from shared_store.store import Store
 from shared_store.testing.deployments import deployment
-from shared_store.testing.servers import RedisServer, free_port
+from shared_store.testing.servers import RedisServer, free_port, wait_until
 
 PASSWORD = "s3cret"
 GOOD = {"maxmemory": "64mb", "maxmemory-policy": "volatile-lru", "appendonly": "yes"}
@@ -146,6 +146,45 @@ async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together
     assert code == 1
     assert {found[name]["severity"] for name in ("cluster_state", "permissions", "strangers")} == {"ok"}
     assert len(found["cluster_state"]["where"].split(", ")) == 3
+
+
+@pytest.mark.redis
+async def test_cluster_that_has_lost_a_master_is_told_by_the_others() -> None:
+    with deployment("valkey9-cluster") as cluster:
+        other, victim, _ = cluster.servers
+        victim.kill()
+        wait_until(lambda: b"cluster_state:fail" in other.ask("CLUSTER", "INFO"))
+        text, code = await report(cluster.url, ConnectionOptions(timeout=1), services=tuple(SERVICES), as_json=True)
+    found = {finding["id"]: finding for finding in json.loads(text)["findings"]}
+    assert code == 2
+    assert f"127.0.0.1:{victim.port}" in found["reachable"]["found"]
+    assert "10922 of 16384 slots" in found["cluster_state"]["found"] or "10923" in found["cluster_state"]["found"]
+
+
+async def test_failed_snapshot_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with RedisServer("redis7", config={**GOOD, "appendonly": "no", "dir": str(folder)}) as server:
+        folder.rmdir()
+        server.ask("BGSAVE")
+        wait_until(lambda: server.ask("INFO", "persistence")["rdb_last_bgsave_status"] == "err")
+        found, code = await examine(f"unix://{server.socket}")
+    assert (found["disk_writes"], code) == ("error", 2)
+
+
+async def test_server_that_the_network_reaches_in_plain_text_is_warned_of() -> None:
+    with RedisServer("redis7", port=free_port(), config={**GOOD, "bind": "0.0.0.0", "protected-mode": "no"}) as server:
+        found, code = await examine(f"redis://0.0.0.0:{server.port}")
+    assert (found["network"], found["transport"], code) == ("warning", "warning", 1)
+
+
+async def test_folder_that_others_may_read_is_warned_of(server: RedisServer) -> None:
+    server.directory.chmod(0o755)
+    try:
+        found, code = await examine(f"unix://{server.socket}")
+    finally:
+        server.directory.chmod(0o700)
+    assert (found["files"], code) == ("warning", 1)
 
 
 async def test_server_that_is_not_there_is_one_error() -> None:
