@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from auth_api.errors import (
     BearerError,
+    CorruptRecordError,
     LoginGoneError,
     MailCameBackError,
     MailRefusedError,
@@ -28,7 +29,7 @@ from auth_api.oidc.responses import error_response
 from auth_api.pages import ErrorKind
 from auth_api.routes.answers import Answers, json_answer, leading_to
 from auth_api.routes.requests import locale_of, wants_json
-from shared_store.errors import StoreAway, StoreRefused, StoreUnavailable
+from shared_store.errors import CorruptRecord, StoreAway, StoreRefused, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +133,7 @@ class Failures:
                 self._count_limited()
                 wait = error.retry_after
                 return Told(429, "access_denied", "too many requests", ErrorKind.RATE_LIMITED, retry_after=wait)
-            case StoreUnavailable() | StoreRefused():
+            case StoreUnavailable() | StoreRefused() | CorruptRecord() | CorruptRecordError():
                 return _store_failed(error)
             case NoSigningKeyError():
                 log.warning("no_signing_key", error=str(error))
@@ -144,7 +145,10 @@ class Failures:
                 return Told(500, "server_error", description, ErrorKind.INTERNAL, reference=reference)
 
 
-def _store_failed(error: StoreUnavailable | StoreRefused) -> Told:
+def _store_failed(error: StoreUnavailable | StoreRefused | CorruptRecord | CorruptRecordError) -> Told:
+    if isinstance(error, CorruptRecord | CorruptRecordError):
+        log.error("record_unreadable", error=str(error))
+        return _unavailable("something that the service keeps can't be read", REFUSED_WAIT)
     if isinstance(error, StoreRefused):
         log.error("store_refused", error=str(error))
         return _unavailable("the service can't use its store until its operator has seen to it", REFUSED_WAIT)
