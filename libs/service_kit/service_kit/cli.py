@@ -105,6 +105,13 @@ class Cli(Generic[S]):
         _log_warnings(loaded)
 
 
+def accept_config(parser: argparse.ArgumentParser) -> None:
+    """Let --config stand behind a command's verb as well as before it; what is not given leaves what was."""
+    parser.add_argument(
+        "--config", type=Path, default=argparse.SUPPRESS, metavar="CONFIG", help="TOML file with settings"
+    )
+
+
 def while_somebody_reads(work: Callable[[], int]) -> int:
     """Do something that prints and gives an exit code; 1 where who reads our output, such as `head`, went away."""
     try:

@@ -11,7 +11,7 @@ from mailer.composition import open_store
 from mailer.errors import MailerError
 from mailer.queue_looks import Queues, cannot, find, show_dead, show_depth, show_job, show_jobs
 from mailer.settings import Settings
-from service_kit.cli import Cli
+from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.commands import Call
 from shared_store.errors import StoreError
@@ -55,6 +55,7 @@ def add_queue_commands(cli: Cli[Settings]) -> None:
                 "--most", type=_count, default=20, metavar="N", help="show so many (20), of each queue and place"
             )
         parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
+        accept_config(parser)
 
 
 async def look_at_queue(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from mailer.composition import open_store
 from mailer.errors import MailerError
 from mailer.recipients import parse_recipient
 from mailer.settings import Settings
-from service_kit.cli import Cli
+from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.errors import StoreError
 from shared_store.store import Store
@@ -36,6 +36,7 @@ def add_suppression_commands(cli: Cli[Settings]) -> None:
         parser.add_argument("address", metavar="ADDRESS", nargs="?" if verb == "list" else None)
         if verb == "list":
             parser.add_argument("--json", action="store_true", help="for machines")
+        accept_config(parser)
 
 
 async def look_at_suppressions(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +164,13 @@ async def test_queue_command_without_redis_says_so(tmp_path: object) -> None:  #
     assert status == 1
     assert "Redis can't be reached" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("verb", ["queue list", "queue purge", "suppressions list", "suppressions lift a@b.example"])
+@pytest.mark.parametrize("behind", [1, 9], ids=["before the verb", "behind it"])
+def test_configuration_file_is_read_on_either_side_of_the_verb(tmp_path: Path, verb: str, behind: int) -> None:
+    file = tmp_path / "broker.toml"
+    file.write_text("no_such_setting = 1")
+    words = verb.split()
+    status, text = Mailer("redis://unused")(*words[:behind], "--config", str(file), *words[behind:])
+    assert (status, "no_such_setting" in text, str(file) in text) == (2, True, True)
