@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -100,9 +99,8 @@ class Jobs:
         if verdict is None:
             if not lease.is_fresh:
                 return  # we stalled: the next claim gives it again, if it is still ours
-            started = time.monotonic()
             verdict = await self._send(job, left, lease, slot)
-            self._count(job, verdict, took=time.monotonic() - started)
+            self._count(job, verdict)
             delivered = verdict.kind is Kind.DELIVERED
             tell(
                 transport=verdict.transport, outcome=verdict.kind.value, fault=verdict.fault.value, failed=not delivered
@@ -136,9 +134,9 @@ class Jobs:
             log.exception("mail_attempt_failed_unexpectedly", job=job.id)
             return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, f"internal {type(error).__name__}")
 
-    def _count(self, job: MailJob, verdict: Verdict, *, took: float) -> None:
+    def _count(self, job: MailJob, verdict: Verdict) -> None:
         waited = self._tools.clock.now() - job.requested_at if job.requested_at else None
-        self._tools.metrics.attempt(verdict, to=job.to, took=took, waited=waited)
+        self._tools.metrics.attempt(verdict, to=job.to, waited=waited)
 
     async def _finish(self, job: MailJob, verdict: Verdict, lease: Lease) -> None:
         if len(self._delivered) >= REMEMBERED:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the mails: names of our own, and the one that dashboards of the Rust broker know."""
+"""What Prometheus is told of the mails; the Rust broker's name for it, `…_email_send_duration`, is auth-api's."""
 
 from __future__ import annotations
 
@@ -43,10 +43,6 @@ class Metrics:
         self.retries = Counter("mailer_retries", "Jobs put off for another attempt", registry=registry)
         self.leases_lost = Counter("mailer_leases_lost", "Leases that ended while we worked", registry=registry)
         self.reaped = Counter("mailer_reaped", "Jobs taken over from mailers that died", registry=registry)
-        self._sending = Histogram(
-            "portier_auth_email_send_duration", "Seconds that delivering a mail took", buckets=BUCKETS,
-            registry=registry,
-        )  # fmt: skip
         self._waiting = Histogram(
             "mailer_request_to_accepted_seconds", "Seconds from a person's request to the server's acceptance",
             buckets=LONG_BUCKETS, registry=registry,
@@ -63,13 +59,11 @@ class Metrics:
         )  # fmt: skip
         self.store_up = Gauge("mailer_store_up", "1 while Redis answers", registry=registry)
 
-    def attempt(self, verdict: Verdict, *, to: str, took: float, waited: float | None) -> None:
-        """Count an attempt; a delivery's durations in seconds, `waited` where the time of the request is known."""
+    def attempt(self, verdict: Verdict, *, to: str, waited: float | None) -> None:
+        """Count an attempt; `waited` seconds for it, where the time of the request is known."""
         self._attempts.labels(verdict.transport, verdict.kind.value).inc()
-        if verdict.kind.value == "delivered" and to.lower() not in self._uncounted:
-            self._sending.observe(took)
-            if waited is not None:
-                self._waiting.observe(max(0.0, waited))
+        if verdict.kind.value == "delivered" and waited is not None and to.lower() not in self._uncounted:
+            self._waiting.observe(max(0.0, waited))
 
     def tried(self, verdict: Verdict, *, took: float) -> None:
         """Count one transport's part of an attempt."""

@@ -58,7 +58,6 @@ async def test_mail_is_delivered_and_the_page_told(valkey_store: Store, smtp: Sm
             for check in service.checks:
                 await check.check()
             assert value(service, "mailer_attempts_total", transport="smtp", outcome="delivered") == 1
-            assert value(service, "portier_auth_email_send_duration_count") == 1
             assert value(service, "mailer_request_to_accepted_seconds_count") == 1
     hearing.cancel()
     assert smtp.recipients == ["jane@example.org"]
@@ -405,4 +404,4 @@ async def test_uncounted_address_is_left_out_of_durations_however_it_is_written(
         await enqueue(valkey_store, job("monitor@xn--bcher-kva.example"), job("jane@example.org"))
         await until(lambda: is_done(valkey_store))
         assert len(smtp.received) == 2
-        assert value(service, "portier_auth_email_send_duration_count") == 1
+        assert value(service, "mailer_request_to_accepted_seconds_count") == 1
