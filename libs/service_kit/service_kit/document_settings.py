@@ -16,6 +16,8 @@ libs/service_kit/service_kit/settings instead. -->
 
 One TOML file serves all services: `SERVICE [run] CONFIG`. Each reads what it needs and leaves the rest to the others; a
 name that no service knows is an error. `SERVICE --check CONFIG` prints the effective settings and where each is from.
+`portier-broker`, which starts them all on one machine, takes the same file; beside what is named for it below it looks
+at `listen_ip`, `listen_port`, `public_url`, `redis_url`, `internal_ip`, `internal_port`, `log_level` and `log_format`.
 
 Later sources win: defaults; the file; variables of hosting platforms (`PORT`, `HEROKU_APP_NAME`, `REDISTOGO_URL`,
 `REDISGREEN_URL`, `REDISCLOUD_URL`, `REDIS_URL`, `OPENREDIS_URL`, `SENDGRID_USERNAME` with `SENDGRID_PASSWORD`);

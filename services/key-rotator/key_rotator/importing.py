@@ -78,7 +78,7 @@ def _refuse_revoked(key_set: KeySet) -> None:
         RevocationError: one would.
     """
     if back := sorted({published.key.kid for published in key_set.published()}.intersection(key_set.revoked)):
-        raise RevocationError(f"nothing was imported: {' and '.join(back)} was revoked, and others may have that key")
+        raise RevocationError(f"nothing was imported: others may have keys that were revoked, here {', '.join(back)}")
 
 
 async def _from_file(

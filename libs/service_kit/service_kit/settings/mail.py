@@ -69,7 +69,7 @@ class MailSettings(SettingsGroup):
     dkim_domain: t.Domain | None = Field(
         None, description="Domain that mails are DKIM-signed for; SMTP and sendmail only"
     )
-    dkim_selector: t.Domain | None = Field(None, description="Selector under which the DKIM key is published")
+    dkim_selector: t.Selector | None = Field(None, description="Selector under which the DKIM key is published")
     dkim_key_file: t.ExistingFile | None = Field(None, description="PEM file with the DKIM key")
 
     @property

@@ -265,6 +265,7 @@ PublicUrl = Annotated[str, AfterValidator(_origin), Advice("scheme and host only
 Origin = Annotated[str, AfterValidator(_origin)]
 Origins = Annotated[tuple[Origin, ...], Items(from_files=True), Advice('a list such as ["https://example.com"]')]
 Domain = Annotated[str, AfterValidator(_domain), Advice("a domain such as example.com")]
+Selector = Annotated[str, AfterValidator(_domain), Advice("a name below the domain, such as login1")]
 Domains = Annotated[tuple[Domain, ...], Items(from_files=True), Advice('a list such as ["example.com"]')]
 HttpUrl = Annotated[str, AfterValidator(_http_url), Advice("an http or https URL")]
 MailAddress = Annotated[str, AfterValidator(_mail_address), Advice("an address such as login@example.com")]
