@@ -32,8 +32,6 @@ with warnings.catch_warnings():
     from authlib.integrations.starlette_client import OAuth, OAuthError
 
 _LARGEST_BODY = 1 << 16
-# form-action is left out: Chromium applies it to every redirect after the form too, and the broker may send the
-# person on to an identity provider.
 _FAILURES = (AuthlibBaseError, JoseError, httpx.HTTPError, ValueError, KeyError, RuntimeError)
 """What Authlib raises when the broker's answers do not hold, or do not come."""
 

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ASSETS = Path(__file__).parent / "assets"
-# Pages may load from their own origin, and nothing else; what differs is said by the page.
+# Pages may load from their own origin, and nothing else; what differs is said by the page. form-action is left out:
+# Chromium applies it to every redirect after a form too, and the broker may send the person on to an identity provider.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"

@@ -34,7 +34,7 @@ ORIGIN = parse_origin("https://rp.example:8443")
         (" email:5/ 15 min ", Limit(("email",), 5, 900)),
     ],
 )
-def test_limit_is_read(text: str, limit: Limit) -> None:
+def test_limit_in_any_order_and_spelling_is_read_as_what_it_means(text: str, limit: Limit) -> None:
     assert parse_limit(text) == limit
 
 
