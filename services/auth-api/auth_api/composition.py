@@ -26,6 +26,7 @@ from auth_api.login.federation import Federation
 from auth_api.login.logins import Logins
 from auth_api.login.mail_results import MailResults
 from auth_api.login.paths import Paths
+from auth_api.login.redemption import Redemption
 from auth_api.metrics import Metrics
 from auth_api.oidc.authorization_request import AuthorizationPolicy
 from auth_api.pages import Pages
@@ -221,7 +222,12 @@ def _app(
         ),
         confirm=Confirm(answers=answers, logins=logins, visitors=visitors, cookie=cookie, metrics=metrics),
         callback=Callback(answers=answers, federation=federation, cookie=cookie, metrics=metrics),
-        tokens=Tokens(store=store, keyring=keyring, issuer=settings.public_url, token_ttl=settings.token_ttl),
+        tokens=Tokens(
+            store=store,
+            redemption=Redemption(
+                store=store, keyring=keyring, issuer=settings.public_url, token_ttl=settings.token_ttl
+            ),
+        ),
         documents=Documents(
             answers=answers,
             pages=pages,

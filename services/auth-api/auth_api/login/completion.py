@@ -42,8 +42,11 @@ class Completion:
         self._token_ttl = token_ttl
         self._auth_code_ttl = auth_code_ttl
 
-    async def complete(self, request: AuthorizationRequest, *, refundable: Sequence[str]) -> Confirmed:
-        """Make what the relying party gets for a proven address. Waits for Redis once for response_type=code."""
+    async def complete(self, request: AuthorizationRequest, *, login: str, refundable: Sequence[str]) -> Confirmed:
+        """Make what the relying party gets for a proven address; `login` is its name in the log.
+
+        Waits for Redis once for response_type=code.
+        """
         if request.address is None:
             raise CorruptRecordError("a stored login has no address")
         self._background.start("refund_limits", self._store.run(rate_limits.refund(refundable)))
@@ -61,6 +64,7 @@ class Completion:
             redirect_uri=request.return_address.redirect_uri,
             signing_alg=request.signing_alg,
             code_challenge=request.code_challenge,
+            login=login,
         )
         claims = json.dumps({"sub": str(proof.address), "email": str(proof.address), "email_verified": True})
         await self._store.run(auth_codes.save(code, grant=grant.to_json(), claims=claims, ttl=self._auth_code_ttl))

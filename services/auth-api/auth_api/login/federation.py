@@ -169,10 +169,10 @@ class Federation:
         consumed = await self._store.run(logins.consume(awaited.session_id, operation=logins.new_operation_id()))
         if consumed is None:
             raise LoginGoneError("this login has been completed already")
-        confirmed = await self._completion.complete(awaited.request, refundable=awaited.bridge.refundable)
-        site = str(awaited.request.client_id)
-        tell(login=short_id(awaited.session_id))
-        log.info("login_completed", login=short_id(awaited.session_id), site=site, by="provider")
+        login = short_id(awaited.session_id)
+        confirmed = await self._completion.complete(awaited.request, login=login, refundable=awaited.bridge.refundable)
+        tell(login=login)
+        log.info("login_completed", login=login, site=str(awaited.request.client_id), by="provider")
         return confirmed
 
     def _url(self, request: AuthorizationRequest, provider: Provider, session_id: SessionId, nonce: str) -> str:

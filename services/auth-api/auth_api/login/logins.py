@@ -210,7 +210,9 @@ class Logins:
         request = self._seen(session_id, checked, visitor)
         if checked.status is not CodeStatus.RIGHT or checked.login is None:
             return CheckedCode(CodeAnswer[checked.status.name], checked.guesses_left, request, same_browser=False)
-        confirmed = await self._completion.complete(request, refundable=_read_data(checked.login.data))
+        confirmed = await self._completion.complete(
+            request, login=short_id(session_id), refundable=_read_data(checked.login.data)
+        )
         log.info("login_completed", login=short_id(session_id), site=str(request.client_id), by="mail")
         return confirmed
 

@@ -44,12 +44,17 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an authorization code stands for, kept in the store until it is redeemed or expires there."""
+    """What an authorization code stands for, kept in the store until it is redeemed or expires there.
+
+    Attributes:
+        login: The login's name in the log; None in a grant that an earlier version wrote.
+    """
 
     proof: Proof
     redirect_uri: RedirectUri
     signing_alg: SigningAlg
     code_challenge: str | None
+    login: str | None = None
 
     def to_json(self) -> str:
         """The grant as it is stored under its code."""
@@ -61,6 +66,7 @@ class Grant:
                 "auth_time": self.proof.auth_time,
                 "signing_alg": self.signing_alg,
                 "code_challenge": self.code_challenge,
+                "login": self.login,
             }
         )
 
@@ -175,4 +181,5 @@ def _from_fields(fields: Mapping[str, Any]) -> Grant:
         redirect_uri=redirect_uri,
         signing_alg=one_of(SIGNING_ALGS, fields, "signing_alg"),
         code_challenge=text_or_none(fields, "code_challenge"),
+        login=text_or_none(fields, "login"),
     )

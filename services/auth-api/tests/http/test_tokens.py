@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import pytest
+from structlog.testing import capture_logs
+
+from service_kit.logs import short_id
 
 if TYPE_CHECKING:
     from tests.http.conftest import Broker, MakeBroker, Verified
@@ -45,6 +48,39 @@ async def test_code_gives_id_and_access_token_once(broker: Broker, verified: Ver
     digest = hashlib.sha256(content["access_token"].encode()).digest()[:16]
     assert claims["at_hash"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, {"event": "code_redeemed"}),
+        (
+            {"client_id": "https://other.example"},
+            {"event": "code_refused", "reason": "the code was granted to another client"},
+        ),
+    ],
+)
+async def test_what_became_of_a_code_is_logged_under_its_login_without_code_and_address(
+    broker: Broker, changes: dict[str, str], told: dict[str, str]
+) -> None:
+    session, mailed = await broker.begin(response_type="code", response_mode="query", nonce=None)
+    answer = await broker.confirm(session, mailed)
+    code = dict(parse_qsl(urlsplit(answer.headers["location"]).query))["code"]
+    with capture_logs() as lines:
+        await broker.browser.post("/token", data=token_form(code, **changes))
+    assert [line for line in lines if line["event"].startswith("code_")] == [
+        {**told, "log_level": "info", "login": short_id(session), "site": SITE}
+    ]
+    assert not any(secret in str(lines) for secret in (code, mailed, session, "person@"))
+
+
+async def test_code_presented_again_is_logged_as_refused_without_a_login(broker: Broker) -> None:
+    code = await code_of(broker)
+    await broker.browser.post("/token", data=token_form(code))
+    with capture_logs() as lines:
+        await broker.browser.post("/token", data=token_form(code))
+    reason = "the code is unknown, has expired or was used before"
+    assert {"event": "code_refused", "log_level": "info", "reason": reason} in lines
 
 
 async def test_userinfo_tells_the_address_until_the_code_is_presented_again(broker: Broker) -> None:

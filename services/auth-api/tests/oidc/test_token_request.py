@@ -158,7 +158,12 @@ def test_a_code_in_other_hands_is_an_invalid_grant(grant: Grant, changed: dict[s
 
 
 def test_a_stored_grant_reads_back_as_it_was() -> None:
-    for grant in (GRANT, PKCE_GRANT, replace(GRANT, proof=replace(GRANT.proof, nonce=None))):
+    for grant in (
+        GRANT,
+        PKCE_GRANT,
+        replace(GRANT, proof=replace(GRANT.proof, nonce=None)),
+        replace(GRANT, login="0123456789"),
+    ):
         assert Grant.from_json(grant.to_json()) == grant
 
 
