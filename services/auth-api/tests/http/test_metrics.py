@@ -136,27 +136,127 @@ async def changes(broker: Broker) -> AsyncIterator[dict[Sample, float]]:
     found[("portier_http_response_status", "2xx")] -= 1
 
 
-async def test_each_of_them_counts_what_it_says(
-    make_broker: MakeBroker, internet: Internet, dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch
+Scenario = Callable[["Broker", "Internet"], Awaitable[object]]
+Counts = dict[Sample, float]  # names without `portier_`
+
+
+async def by_provider_twice(broker: Broker, internet: Internet) -> None:
+    for _ in range(2):
+        await by_provider(broker, internet, f"a@{DOMAIN}")
+
+
+async def with_a_name_that_dns_cannot_have(broker: Broker, _internet: Internet) -> None:
+    async def invalid_name(_servers: object, _domain: str) -> str:
+        return "invalid_name"  # no address has such a domain; the name is there all the same
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auth_api.mail_servers.MailServers.problem", invalid_name)
+        await broker.authorize(login_hint="a@other.example")
+
+
+async def refused_for_its_domain(broker: Broker, _internet: Internet, domain: str) -> None:
+    await broker.authorize(login_hint=f"a@{domain}")
+
+
+def refusal(domain: str, reason: str) -> tuple[Scenario, Counts]:
+    return partial(refused_for_its_domain, domain=domain), {
+        ("http_response_status", "2xx"): 1,  # a page on which the address can be corrected
+        ("auth_requests", ""): 1,
+        ("domain_validation_error", reason): 1,
+    }
+
+
+AT_PROVIDER: Counts = {
+    ("auth_requests", ""): 1,
+    ("auth_oidc_fetch_config_duration_count", ""): 1,
+    ("auth_oidc_fetch_jwks_duration_count", ""): 1,
+}
+SCENARIOS: dict[str, tuple[Scenario, Counts]] = {
+    "login by mail": (
+        lambda broker, _: log_in_by_mail(broker),
+        {
+            ("http_response_status", "2xx"): 2,
+            ("http_response_status", "4xx"): 1,
+            ("auth_requests", ""): 1,
+            ("auth_email_requests", ""): 1,
+            ("auth_email_completed", ""): 1,
+            ("auth_email_code_incorrect", ""): 1,
+            ("auth_email_send_duration_count", ""): 1,
+        },
+    ),
+    "login by a provider": (
+        lambda broker, internet: by_provider(broker, internet, f"a@{DOMAIN}"),
+        {
+            **AT_PROVIDER,
+            ("http_response_status", "3xx"): 2,
+            ("auth_oidc_requests", "portier"): 1,
+            ("auth_oidc_completed", ""): 1,
+            ("auth_webfinger_duration_count", ""): 1,
+        },
+    ),
+    "login by Google": (
+        lambda broker, internet: by_provider(broker, internet, "a@gmail.com"),
+        {
+            **AT_PROVIDER,
+            ("http_response_status", "3xx"): 2,
+            ("auth_oidc_requests", "google"): 1,
+            ("auth_oidc_completed", ""): 1,
+        },
+    ),
+    "provider's answers are known already": (
+        by_provider_twice,
+        {
+            ("http_response_status", "3xx"): 4,
+            **dict.fromkeys(AT_PROVIDER, 2),
+            ("auth_oidc_requests", "portier"): 2,
+            ("auth_oidc_completed", ""): 2,
+            ("auth_webfinger_duration_count", ""): 2,  # what a login waited
+        },
+    ),
+    "failure at the provider": (
+        lambda broker, _: fail_at_the_provider(broker),
+        {
+            **AT_PROVIDER,
+            ("http_response_status", "3xx"): 1,
+            ("http_response_status", "5xx"): 1,
+            ("auth_oidc_requests", "portier"): 1,
+            ("auth_webfinger_duration_count", ""): 1,
+        },
+    ),
+    "limit exceeded": (
+        lambda broker, _: exceed_a_limit(broker),
+        {
+            ("http_response_status", "2xx"): 5,
+            ("http_response_status", "4xx"): 1,
+            ("auth_requests", ""): 5,
+            ("auth_limited", ""): 1,
+            ("domain_validation_error", "blocked"): 5,
+        },
+    ),
+    "domain that takes no mail": refusal("null.example", "null_mx"),
+    "domain without servers": refusal("nowhere.example", "no_servers"),
+    "domain inside a network": refusal("inside.example", "no_public_ips"),
+    "domain that DNS can't have": (
+        with_a_name_that_dns_cannot_have,
+        {("http_response_status", "2xx"): 1, ("auth_requests", ""): 1, ("domain_validation_error", "invalid_name"): 1},
+    ),
+    "connection": (
+        lambda broker, _: over_a_connection(broker),
+        {("http_response_status", "2xx"): 3, ("http_connections", ""): 1},
+    ),
+    # Faulty requests are requests, but none for a login.
+    "faulty request": (lambda broker, _: broker.browser.get("/auth"), {("http_response_status", "4xx"): 1}),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_what_happens_changes_its_counts_and_no_others(
+    make_broker: MakeBroker, internet: Internet, dns_server: DnsServer, name: str
 ) -> None:
+    work, counts = SCENARIOS[name]
     internet.mail_domain(DOMAIN)
     internet.provider(IDP)
     internet.provider("accounts.google.com")
-    seen: set[Sample] = set()
-
-    async def expect(work: Callable[[], Awaitable[object]], **counts: float | dict[str, float]) -> None:
-        """The work changes these counts by so much, and none but these (apart from requests and their status)."""
-        async with changes(broker) as found:
-            await work()
-        wanted: dict[Sample, float] = {}
-        for name, count in counts.items():
-            by_label = count if isinstance(count, dict) else {"": count}
-            wanted |= {(f"portier_{name}", label): number for label, number in by_label.items()}
-        aside = {sample: count for sample, count in found.items() if sample[0].startswith("portier_http_re")}
-        assert {sample: count for sample, count in found.items() if sample not in aside} == wanted
-        assert aside[("portier_http_requests", "")] > 0
-        seen.update(sample for sample, count in found.items() if count > 0)
-
     async with make_broker(
         http=internet.http(),
         google_client_id="client",
@@ -165,70 +265,21 @@ async def test_each_of_them_counts_what_it_says(
         blocked_domains="bad.example",
         verify_with_resolver=f"127.0.0.1:{dns_server.port}",
     ) as broker:
-        await expect(
-            lambda: log_in_by_mail(broker),
-            auth_requests=1,
-            auth_email_requests=1,
-            auth_email_completed=1,
-            auth_email_code_incorrect=1,
-            auth_email_send_duration_count=1,
-        )
-        await expect(
-            lambda: by_provider(broker, internet, f"a@{DOMAIN}"),
-            auth_requests=1,
-            auth_oidc_requests={"portier": 1},
-            auth_oidc_completed=1,
-            auth_webfinger_duration_count=1,
-            auth_oidc_fetch_config_duration_count=1,
-            auth_oidc_fetch_jwks_duration_count=1,
-        )
-        await expect(
-            lambda: by_provider(broker, internet, "a@gmail.com"),
-            auth_requests=1,
-            auth_oidc_requests={"google": 1},
-            auth_oidc_completed=1,
-            auth_oidc_fetch_config_duration_count=1,
-            auth_oidc_fetch_jwks_duration_count=1,
-        )
-        await expect(
-            lambda: fail_at_the_provider(broker),
-            auth_requests=1,
-            auth_oidc_requests={"portier": 1},
-            auth_webfinger_duration_count=1,  # what a login waited, also where the answer was known already
-            auth_oidc_fetch_config_duration_count=1,
-            auth_oidc_fetch_jwks_duration_count=1,
-        )
-        await expect(
-            lambda: exceed_a_limit(broker),
-            auth_requests=5,
-            auth_limited=1,
-            domain_validation_error={"blocked": 5},
-        )
-        for domain, reason in {
-            "null.example": "null_mx",
-            "nowhere.example": "no_servers",
-            "inside.example": "no_public_ips",
-        }.items():
-            await expect(
-                partial(broker.authorize, login_hint=f"a@{domain}"),
-                auth_requests=1,
-                domain_validation_error={reason: 1},
-            )
-
-        async def invalid_name(_servers: object, _domain: str) -> str:
-            return "invalid_name"  # no address has a domain that DNS can't have; the name is there all the same
-
-        monkeypatch.setattr("auth_api.mail_servers.MailServers.problem", invalid_name)
-        await expect(
-            lambda: broker.authorize(login_hint="a@other.example"),
-            auth_requests=1,
-            domain_validation_error={"invalid_name": 1},
-        )
-        await expect(lambda: over_a_connection(broker), http_connections=1)
-        await expect(lambda: broker.browser.get("/auth"))  # faulty requests are requests, but none for a login
+        async with changes(broker) as found:
+            await work(broker, internet)
         inside = read(generate_latest(broker.service.registry).decode())
-    assert seen == OLD_COUNTS - {("portier_http_response_status", "1xx")}
-    assert all(inside[sample] > 0 for sample in seen)
+    found = {sample: count for sample, count in found.items() if count}
+    requests = sum(count for (metric, _), count in counts.items() if metric == "http_response_status")
+    assert found == {
+        (f"portier_{metric}", label): count
+        for (metric, label), count in (counts | {("http_requests", ""): requests}).items()
+    }
+    assert all(inside[sample] > 0 for sample in found)
+
+
+def test_no_count_of_old_is_left_without_something_that_changes_it() -> None:
+    changed = {(f"portier_{metric}", label) for _, counts in SCENARIOS.values() for metric, label in counts}
+    assert changed == OLD_COUNTS - {("portier_http_response_status", "1xx"), ("portier_http_requests", "")}
 
 
 @pytest.mark.setting("uncounted_emails")
