@@ -78,7 +78,8 @@ def _refuse_revoked(key_set: KeySet) -> None:
         RevocationError: one would.
     """
     if back := sorted({published.key.kid for published in key_set.published()}.intersection(key_set.revoked)):
-        raise RevocationError(f"nothing was imported: others may have keys that were revoked, here {', '.join(back)}")
+        was, it = ("was", "it") if len(back) == 1 else ("were", "them")
+        raise RevocationError(f"nothing was imported: {' and '.join(back)} {was} revoked, and others may have {it}")
 
 
 async def _from_file(
