@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from shared_store.acl import DOCTOR_USER, SERVICES, samples
 from shared_store.commands import Reply, load_script
 from shared_store.connection import close_client, open_client
-from shared_store.errors import StoreRefused, StoreUnreachable, translate
+from shared_store.errors import StoreError, StoreRefused, StoreUnreachable, translate
 from shared_store.keyspace import is_rust_brokers, kind_of
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl
@@ -59,16 +59,18 @@ async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> 
     """Ask the server, or each master of a Cluster; gives also the names of those that do not answer.
 
     Careful is who asks again and again: a server that can't tell whether it would refuse a question (before Redis 7)
-    is not asked, since each refusal is a line in its ACL log.
+    is not asked, since each refusal is a line in its ACL log; nor is a login without a password tried, which takes a
+    connection more than the service may have.
 
     Raises:
         StoreError: none can be reached, or one refuses even INFO.
     """
     client = store.client
-    is_open = await _is_open(store)
+    is_open = None if is_careful else await _is_open(store)
     try:
         if not isinstance(client, RedisCluster):
-            facts = await _ask_all(client.execute_command, store.url, services, is_careful)
+            async with store.turn():
+                facts = await _ask_all(client.execute_command, store.url, services, is_careful)
             return [replace(facts, open_to_anyone=is_open)], []
         await client.initialize()
         found, silent = [], []
@@ -83,6 +85,8 @@ async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> 
                 silent.append(node.name)
             else:
                 found.append(replace(facts, where=node.name, open_to_anyone=is_open))
+    except StoreError:
+        raise
     except Exception as error:
         raise translate(error) from error
     if not found:

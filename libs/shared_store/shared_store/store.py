@@ -133,7 +133,7 @@ class Store:
         self.commands += 1
         # A Cluster without one of its replicas is as good as whole.
         where = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._client, RedisCluster) else {}
-        async with self._bounded(self._client, self.options.timeout + GRACE), self._turn():
+        async with self._bounded(self._client, self.options.timeout + GRACE), self.turn():
             await self._client.execute_command("PING", **where)
 
     async def _probe(self) -> None:
@@ -166,7 +166,7 @@ class Store:
             return []
         durable = durable and self.options.wait_replicas > 0
         bound = self.options.timeout + GRACE + (self.options.wait_timeout if durable else 0)
-        async with self._bounded(self._client, bound), self._turn():
+        async with self._bounded(self._client, bound), self.turn():
             replies = await self._send_and_load_scripts([*commands, self._wait()] if durable else commands)
         if durable and (reached := replies.pop()) < self.options.wait_replicas:
             raise NotReplicated(
@@ -206,7 +206,7 @@ class Store:
         return replies
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def turn(self) -> AsyncIterator[None]:
         """Wait for a connection's turn: not while the server is known to be away, nor where too many wait already."""
         if self._calls >= MOST_CALLS:
             raise StoreUnavailable("more calls wait for Redis than it can answer in time")
