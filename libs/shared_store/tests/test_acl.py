@@ -162,6 +162,24 @@ def test_shipped_file_is_current_lets_nobody_in_and_is_read_by_every_server(name
                 client.ping()
 
 
+@pytest.mark.parametrize("kind", ["redis7", "valkey9", "redis6"])
+@pytest.mark.parametrize("name", FORMS)
+def test_restart_under_a_shipped_file_forgets_nothing_of_the_append_only_file(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(f"{acl_file(FORMS[name])}user test on >{PASSWORD} ~* &* +@all\n")
+    config = {"aclfile": str(path), "appendonly": "yes", "appendfsync": "always"}
+    with RedisServer(kind, config=config, login=("test", PASSWORD)) as running:
+        # What a script writes lies in that file as a transaction.
+        two_writes = "redis.call('HSET', KEYS[1], 'a', 1) redis.call('PEXPIRE', KEYS[1], 900000)"
+        running.ask("EVAL", two_writes, 1, "login:{x}")
+        running.stop()
+        running.start()
+        wait_until(lambda: running.ask("EXISTS", "login:{x}"))
+        assert running.ask("PTTL", "login:{x}") > 0
+
+
 def test_every_script_is_somebodys() -> None:
     folder = resources.files("shared_store").joinpath("lua")
     there = {path.name.removesuffix(".lua") for path in folder.iterdir()} - {"may_do"}
