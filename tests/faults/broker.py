@@ -96,12 +96,8 @@ class Broker:
 
     def begin(self, address: str, *, api: int = 0, browser: httpx.Client | None = None, **other: str) -> httpx.Response:
         """Ask for a login, with other parameters where they are given."""
-        parameters = {
-            "client_id": SITE, "redirect_uri": f"{SITE}/back", "response_type": "id_token", "scope": "openid email",
-            "response_mode": "form_post", "nonce": "n", "login_hint": address, **other,
-        }  # fmt: skip
         get = browser.get if browser else httpx.get
-        return get(f"{self.urls[api]}/auth", params=parameters, timeout=30)
+        return get(f"{self.urls[api]}/auth", params=asked(address) | other, timeout=30)
 
     def confirm(self, address: str, *, api: int = 0) -> httpx.Response:
         """Type the code that was mailed."""
@@ -160,14 +156,14 @@ def broker(
 
     def environ_of(name: str) -> dict[str, str]:
         if not users:
-            return environ | {"BROKER_REDIS_URL": redis.url}
+            return environ
         file = folder / f"redis_url.{name}"
         file.write_text(redis.url.replace("://", f"://{name}:{users[name]}@"))
         return environ | {"BROKER_REDIS_URL_FILE": str(file)}
 
     with server or RedisServer("valkey9", port=free_port(), config=kept) as redis:
         given = {
-            "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
+            **({} if users else {"redis_url": redis.url}), "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
             "from_address": "login@broker.example", "smtp_server": f"127.0.0.1:{smtp.port}", "smtp_security": "off",
             "limits": "ip:100000/s", "mails_per_address": 1000, "allowed_domains": "example.org", "mail_wait": 1,
             "log_format": "json", **settings,

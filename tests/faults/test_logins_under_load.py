@@ -36,7 +36,6 @@ class Load:
     gone: list[str] = field(default_factory=list)  # told that there is no such login (any more)
     told: list[float] = field(default_factory=list)  # 503 with Retry-After
     wrong: list[str] = field(default_factory=list)  # anything else
-    _arriving: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
