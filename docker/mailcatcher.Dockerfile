@@ -26,7 +26,7 @@ RUN /opt/build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation -
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Portier Broker: mailcatcher" \
       org.opencontainers.image.description="The development inbox" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+      org.opencontainers.image.licenses="MIT"
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent portier
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -29,7 +29,7 @@ FROM ${PYTHON_IMAGE} AS service
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="Portier Broker: mailer" \
       org.opencontainers.image.description="Takes login mails from the queue and delivers them" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}"
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent portier
 ENV PATH=/opt/venv/bin:$PATH \

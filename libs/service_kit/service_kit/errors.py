@@ -2,7 +2,8 @@
 
 ServiceKitError
 ├── ConfigurationError   the settings do not make sense; carries every problem found, never a secret
-└── InternalPortError    the port of health checks and metrics could not be opened
+├── InternalPortError    the port of health checks and metrics could not be opened
+└── OverrideError        an operator's own template or catalogue can't be used
 """
 
 from __future__ import annotations
@@ -50,3 +51,7 @@ class ConfigurationError(ServiceKitError):
 
 class InternalPortError(ServiceKitError):
     """The internal port could not be opened."""
+
+
+class OverrideError(ServiceKitError):
+    """A file in data_dir can't be used; the message names it and what to do."""

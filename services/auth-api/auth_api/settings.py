@@ -8,7 +8,8 @@ from auth_api.bounces.sendgrid import read_key
 from auth_api.configured_keys import ConfiguredKeys, read_configured_keys
 from auth_api.errors import AuthApiError
 from auth_api.limits import parse_limit
-from auth_api.pages import OverrideError, Pages
+from auth_api.pages import Pages
+from service_kit.errors import OverrideError
 from service_kit.settings import (
     CommonSettings,
     HttpSettings,

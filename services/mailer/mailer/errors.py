@@ -1,7 +1,6 @@
 """What may go wrong in here.
 
 MailerError             told to the operator by the command line
-├── OverrideError       an operator's own template or catalogue can't be used
 ├── MalformedMailError  a job asks for a mail that can't be made: a bad address, link or code
 ├── SigningKeyError     the DKIM key can't be used
 └── TransportError      a transport is not usable as configured, or its check failed
@@ -16,10 +15,6 @@ REFUSED_PAUSE = 60.0  # seconds until credentials that were refused are shown ag
 
 class MailerError(ServiceKitError):
     """Base of everything this package raises on purpose."""
-
-
-class OverrideError(MailerError):
-    """A file in data_dir can't be used; the message names it and what to do."""
 
 
 class MalformedMailError(MailerError):

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from mailer.catalogues import ENGLISH, Catalogue, read_catalogue
-from mailer.errors import MalformedMailError, OverrideError
+from mailer.errors import MalformedMailError
 from mailer.mails import Mail, Sender, left_to_right, one_line
 from mailer.recipients import parse_recipient
 from mailer.signing import DkimSigner
+from service_kit.overrides import Catalogue, compile_template, read_catalogues
 from shared_store.mail_jobs import MailJob
 
 _HERE = Path(__file__).parent
@@ -42,8 +42,8 @@ class _Language:
         )
         # The extension's own `_` looks `gettext` up and calls it, a twentieth of what a mail costs.
         environment.globals["_"] = environment.globals["gettext"]
-        self.text = _template(environment, "login_mail.txt")
-        self.html = _template(environment, "login_mail.html")
+        self.text = compile_template(environment, "login_mail.txt")
+        self.html = compile_template(environment, "login_mail.html")
 
     def subject(self, site: str) -> str:
         def _(message: str) -> str:
@@ -66,7 +66,8 @@ class Renderer:
         self._signer = signer
         folders = [*([data_dir / "tmpl"] if data_dir else []), _HERE / "templates"]
         self._languages: Mapping[str, _Language] = {
-            tag: _Language(tag, _catalogue(tag, data_dir), folders) for tag in LOCALES
+            tag: _Language(tag, catalogue, folders)
+            for tag, catalogue in read_catalogues(_HERE / "locales", LOCALES, data_dir).items()
         }
         self._headers = (
             ("Auto-Submitted", "auto-generated"),
@@ -113,17 +114,3 @@ def _locale(tag: str) -> str:
     """The language to write in: the tag's own, or its language without region, else English."""
     tag = tag.replace("_", "-").lower()
     return _BY_TAG.get(tag) or _BY_TAG.get(tag.partition("-")[0], "en")
-
-
-def _catalogue(tag: str, data_dir: Path | None) -> Catalogue:
-    if tag == "en":
-        return ENGLISH
-    own = data_dir / "lang" / f"{tag}.po" if data_dir else None
-    return read_catalogue(_HERE / "locales" / tag.replace("-", "_") / "LC_MESSAGES" / "messages.po", override=own)
-
-
-def _template(environment: Environment, name: str) -> Template:
-    try:
-        return environment.get_template(name)
-    except TemplateSyntaxError as error:
-        raise OverrideError(f"{error.filename}, line {error.lineno}: {error.message}; correct or remove it") from error

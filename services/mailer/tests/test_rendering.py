@@ -11,10 +11,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 import mailer
-from mailer.errors import OverrideError
 from mailer.mails import Sender
 from mailer.recipients import parse_recipient
 from mailer.rendering import LOCALES, Renderer
+from service_kit.errors import OverrideError
 
 from .processes import job
 
@@ -68,21 +68,25 @@ def test_operators_template_and_catalogue_win(tmp_path: Path) -> None:
     (tmp_path / "tmpl" / "login_mail.txt").write_text("Own: {{ link }} {{ code }}")
     (tmp_path / "lang").mkdir()
     (tmp_path / "lang" / "de.po").write_text('msgid "Finish logging in"\nmsgstr "Los"\n')
-    mail = Renderer(SENDER, data_dir=tmp_path).render(job("a@b.example", locale="de"), now=0)
+    (tmp_path / "lang" / "fr_CA.po").write_text('msgid "Finish logging in"\nmsgstr "Envoye"\n')
+    renderer = Renderer(SENDER, data_dir=tmp_path)
+    mail = renderer.render(job("a@b.example", locale="de"), now=0)
     assert mail.text.startswith("Own: https://")
     assert ">Los</a>" in mail.html
+    assert ">Envoye</a>" in renderer.render(job("a@b.example", locale="fr-CA"), now=0).html
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("tmpl/login_mail.html", "{% if %}"),
+        ("tmpl/login_mail.txt", "caf\udce9"),
         ("lang/de.po", "nonsense"),
         ("lang/de.po", 'msgid "Finish logging in to %(site)s"\nmsgstr "Los bei %(name)s"\n'),
     ],
 )
 def test_unusable_override_is_told_at_start(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).parent.mkdir()
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, errors="surrogateescape")
     with pytest.raises(OverrideError, match=re.escape(Path(name).name)):
         Renderer(SENDER, data_dir=tmp_path)

@@ -112,7 +112,8 @@ class QueueSettings(SettingsGroup):
 
     data_dir: t.Folder = Field(
         Path(),
-        description="Where your own templates, static files and catalogues lie, each in place of the shipped one",
+        description="Where your own templates (tmpl), static files (res) and catalogues (lang/de.po, lang/fr_CA.po …) "
+        "lie, each in place of the shipped one",
     )
     session_ttl: t.Lifetime = Field(900, description="Seconds a person has to finish a login")
     mail_queue_max: t.QueueLength = Field(100_000, description="Mails that may wait; more logins are refused with 503")

@@ -1,6 +1,6 @@
 """What people see: pages, their languages and their static files. No rules of the protocol, and no web framework."""
 
-from auth_api.pages.errors import OverrideError, PagesError, UnsafeUrlError
+from auth_api.pages.errors import UnsafeUrlError
 from auth_api.pages.languages import Locale, negotiate
 from auth_api.pages.rendering import ErrorKind, Notice, Pages
 from auth_api.pages.static_files import StaticFile
@@ -9,9 +9,7 @@ __all__ = [
     "ErrorKind",
     "Locale",
     "Notice",
-    "OverrideError",
     "Pages",
-    "PagesError",
     "StaticFile",
     "UnsafeUrlError",
     "negotiate",

@@ -5,12 +5,13 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
-from auth_api.pages.catalogues import ENGLISH, Catalogue, read_catalogue
-from auth_api.pages.errors import OverrideError, UnsafeUrlError
+from auth_api.pages.errors import UnsafeUrlError
 from auth_api.pages.languages import Locale
 from auth_api.pages.static_files import StaticFile, read_static_files
+from auth_api.pages.texts import Texts
+from service_kit.overrides import compile_template, read_catalogues
 
 _HERE = Path(__file__).parent
 _LOCALES = _HERE.parent / "locales"
@@ -53,10 +54,11 @@ class Pages:
     def __init__(self, *, data_dir: Path | None = None) -> None:
         self._static = static = read_static_files(*_folders("res", data_dir))
         self.static_files = MappingProxyType(static.by_path)
-        self._catalogues = _read_catalogues(data_dir)
+        catalogues = read_catalogues(_LOCALES, Locale, data_dir)
+        self._texts = {locale: Texts(catalogue) for locale, catalogue in catalogues.items()}
         environment = _environment(_folders("tmpl", data_dir))
         environment.globals["static"] = static.urls.__getitem__
-        self._templates = {path.stem: _template(environment, path.name) for path in (_HERE / "tmpl").iterdir()}
+        self._templates = {path.stem: compile_template(environment, path.name) for path in (_HERE / "tmpl").iterdir()}
 
     def login_hint(self, *, locale: Locale, site: str, parameters: Fields) -> str:
         """The form that asks for the address. `parameters` are those of the authorization request, raw."""
@@ -194,25 +196,13 @@ class Pages:
         return self._static.find(path)
 
     def _render(self, name: str, locale: Locale, /, **values: object) -> str:
-        catalogue = self._catalogues[locale]
-        return self._templates[name].render(
-            values, locale=locale, gettext=catalogue.gettext, ngettext=catalogue.ngettext
-        )
+        texts = self._texts[locale]
+        return self._templates[name].render(values, locale=locale, gettext=texts.gettext, ngettext=texts.ngettext)
 
 
 def _folders(name: str, data_dir: Path | None) -> list[Path]:
     """The shipped folder, then the operator's."""
     return [_HERE / name] if data_dir is None else [_HERE / name, data_dir / name]
-
-
-def _read_catalogues(data_dir: Path | None) -> dict[Locale, Catalogue]:
-    catalogues = {Locale.EN: ENGLISH}
-    for locale in Locale:
-        overrides = None if data_dir is None else data_dir / "lang" / f"{locale.replace('-', '_')}.po"
-        path = _LOCALES / locale.replace("-", "_") / "LC_MESSAGES" / "messages.po"
-        if locale is not Locale.EN:
-            catalogues[locale] = read_catalogue(path, overrides=overrides)
-    return catalogues
 
 
 def _environment(folders: list[Path]) -> Environment:
@@ -228,15 +218,6 @@ def _environment(folders: list[Path]) -> Environment:
     environment.add_extension("jinja2.ext.i18n")
     environment.policies["ext.i18n.trimmed"] = True
     return environment
-
-
-def _template(environment: Environment, name: str) -> Template:
-    try:
-        return environment.get_template(name)
-    except TemplateSyntaxError as error:
-        raise OverrideError(f"{error.filename}, line {error.lineno}: {error.message}; correct or remove it") from error
-    except UnicodeDecodeError as error:
-        raise OverrideError(f"the template {name} is not UTF-8; save it anew or remove it") from error
 
 
 def _link(url: str) -> str:

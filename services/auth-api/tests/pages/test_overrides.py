@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from auth_api.pages import ErrorKind, Locale, OverrideError, Pages
+from auth_api.pages import ErrorKind, Locale, Pages
+from service_kit.errors import OverrideError
 
 
 def write(path: Path, text: str) -> None:
@@ -51,9 +52,13 @@ def test_operator_replaces_a_template_a_static_file_and_a_sentence(tmp_path: Pat
     write(tmp_path / "res/static/portier.css", "h1 { color: red }")
     write(tmp_path / "res/robots.txt", "User-agent: *\nDisallow: /\n")
     write(tmp_path / "res/.hidden", "secret")
+    write(tmp_path / "lang/en.po", 'msgid "Error"\nmsgstr "Oops"\n')
+    write(tmp_path / "lang/fr_CA.po", 'msgid "Error"\nmsgstr "Oupelaye"\n')
     write(tmp_path / "lang/de.po", 'msgid "Error"\nmsgstr "Hoppla"\n\nmsgid "No text of ours"\nmsgstr "x"\n')
     pages = Pages(data_dir=tmp_path)
     assert "<h1>Mine &amp; Hoppla</h1>" in pages.home(locale=Locale.DE)
+    assert "<h1>Mine &amp; Oops</h1>" in pages.home(locale=Locale.EN)
+    assert "<h1>Mine &amp; Oupelaye</h1>" in pages.home(locale=Locale.FR_CA)
     assert "Die Sitzung ist abgelaufen." in pages.error(locale=Locale.DE, kind=ErrorKind.EXPIRED)
     assert pages.static_files["/static/portier.css"].content == b"h1 { color: red }"
     assert pages.static_files["/robots.txt"].media_type == "text/plain; charset=utf-8"
