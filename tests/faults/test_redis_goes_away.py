@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
-from tests.faults.broker import Broker, Service, broker, is_told
+from tests.faults.broker import Broker, broker, is_told
 from tests.stack import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -29,14 +28,10 @@ def running(whole: Broker) -> Iterator[Broker]:
 
 
 def test_each_service_tells_at_readyz_what_doctor_found(running: Broker) -> None:
-    def doctor(service: Service) -> dict[str, Any]:
-        told: dict[str, Any] = (service.readiness() or {}).get("doctor", {})
-        return told
-
-    until(lambda: all(doctor(service).get("examined_at") for service in running.services), bound=30)
+    until(lambda: all(service.doctor().get("examined_at") for service in running.services), bound=30)
     for service in running.services:
-        assert doctor(service)["error"] == []
-        assert "memory_bound" in doctor(service)["warning"]
+        assert service.doctor()["error"] == []
+        assert "memory_bound" in service.doctor()["warning"]
 
 
 @pytest.mark.fault(
