@@ -20,6 +20,7 @@ from redis.asyncio.cluster import ClusterNode
 from shared_store.commands import Command, Reply
 
 LOST_TRIES = 3  # of what was lost with its connection, each of which redis-py tries several times by itself
+OVERRUN = 0.5  # seconds that a try which began in time may take longer; less than the store's GRACE
 PAUSES = (0.0, 0.005, 0.02, 0.05)  # seconds before a try, the last before all that follow
 
 _REDIRECTIONS = (redis_errors.MovedError, redis_errors.AskError, redis_errors.TryAgainError)
@@ -45,7 +46,11 @@ async def exchange(
         await asyncio.sleep(pause)
         for i in again:
             unit = _unit(commands, i)
-            replies[unit] = await _send_again(client, commands[unit], replies[i])
+            try:
+                async with asyncio.timeout_at(ends + OVERRUN):
+                    replies[unit] = await _send_again(client, commands[unit], replies[i])
+            except TimeoutError:
+                return replies  # what was told before says more than that time is over
     return replies
 
 

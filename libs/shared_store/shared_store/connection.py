@@ -22,8 +22,9 @@ from shared_store.sockets import (
     SocketConnection,
     TlsConnection,
 )
-from shared_store.store_url import StoreUrl
+from shared_store.store_url import Address, StoreUrl
 from shared_store.tls import TLS_VERSIONS, TlsVersion
+from shared_store.topology import Topology
 
 Client = Redis | RedisCluster
 
@@ -162,7 +163,7 @@ def _sentinel(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any
 
 def _cluster(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any]) -> Client:
     client = RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in url.nodes],
+        startup_nodes=[ClusterNode(*_as_told(address)) for address in url.nodes],
         ssl=url.tls,
         # Twice, per node: after a change of topology old connections are counted until they are closed.
         max_connections=2 * options.max_connections + SPARE,
@@ -170,15 +171,26 @@ def _cluster(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any]
         # the topology anew; each redirection tells by itself where its slot is.
         reinitialize_steps=0,
         socket_connect_timeout=options.timeout,
-        address_remap=url.reached_at if url.remap else None,
         **settings,
         **_tls(url, options),
     )
     connection_class = TlsConnection if url.tls else PlainConnection
-    client.nodes_manager.connection_kwargs["connection_class"] = connection_class
-    for node in client.nodes_manager.startup_nodes.values():
+    client.connection_kwargs["connection_class"] = connection_class
+    for node in client.startup_nodes:
         node.connection_class = connection_class
+    client.nodes_manager = Topology(
+        client.startup_nodes,
+        client.connection_kwargs,
+        address_remap=lambda address: _as_told(url.reached_at(address)),
+        event_dispatcher=client.nodes_manager._event_dispatcher,  # noqa: SLF001 - by which its pub/sub hears of changes
+    )
     return client
+
+
+def _as_told(address: Address) -> Address:
+    """Spell "localhost" as redis-py does not know it: it would take 127.0.0.1, for which no certificate may be."""
+    host, port = address
+    return ("Localhost" if host == "localhost" else host), port
 
 
 async def close_client(client: Client) -> None:

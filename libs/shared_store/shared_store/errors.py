@@ -95,6 +95,8 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("MASTERDOWN", redis_errors.MasterDownError, StoreUnavailable, "the Redis replica has lost its master"),
     ("CLUSTERDOWN", redis_errors.ClusterDownError, StoreUnavailable,
      "the Redis Cluster is down: some hash slots have no master"),
+    ("is not covered by the cluster", redis_errors.SlotNotCoveredError, StoreUnavailable,
+     "the Redis Cluster is down: some hash slots have no master"),
     ("TRYAGAIN", redis_errors.TryAgainError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
     ("ASK ", redis_errors.AskError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
     ("NOREPLICAS", None, StoreUnavailable, "Redis has fewer replicas than min-replicas-to-write asks for"),

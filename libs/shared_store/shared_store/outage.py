@@ -15,11 +15,13 @@ PROBE_BOUND = 1.0  # seconds a look may take
 class Outage:
     """Begins with a call that could not reach the server, ends with a probe that could, one each half second.
 
-    It tells nothing of servers that answer with an error: whoever calls one of those is told at once anyway.
+    It tells nothing of servers that answer with an error: whoever calls one of those is told at once anyway. Of
+    `several` servers one call may have missed no more than one: there it begins with a probe that reaches none.
     """
 
-    def __init__(self, probe: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, probe: Callable[[], Awaitable[None]], *, several: bool = False) -> None:
         self._probe = probe
+        self._several = several
         self._reason: StoreError | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -34,9 +36,10 @@ class Outage:
 
     def note(self, error: StoreError) -> None:
         """Learn of a call's failure."""
-        if isinstance(error, StoreUnreachable) and not isinstance(error, StoreAway) and self._reason is None:
-            self._reason = error
-            self._looking = asyncio.create_task(self._look())
+        is_looking = self._looking is not None and not self._looking.done()
+        if isinstance(error, StoreUnreachable) and not isinstance(error, StoreAway) and not is_looking:
+            self._reason = None if self._several else error
+            self._looking = asyncio.create_task(self._look(error))
 
     async def aclose(self) -> None:
         """Look no further."""
@@ -45,12 +48,13 @@ class Outage:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._looking
 
-    async def _look(self) -> None:
+    async def _look(self, error: StoreError) -> None:
         while True:
             try:
                 async with asyncio.timeout(PROBE_BOUND):
                     await self._probe()
             except (StoreUnreachable, TimeoutError):
+                self._reason = error
                 await asyncio.sleep(PROBE_EVERY)
             except StoreError:
                 break  # it answers, and whoever calls is to hear what

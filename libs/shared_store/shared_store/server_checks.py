@@ -292,7 +292,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 CHECKS: Final[dict[Callable[[Facts], Judgement], str]] = {

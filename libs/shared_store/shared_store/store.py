@@ -55,7 +55,7 @@ class Store:
         # Callers wait their turn here: redis-py's pools for Sentinel and Cluster raise where they are used up.
         self._turns = asyncio.Semaphore(self.options.max_connections)
         self._calls = 0  # that wait for their turn or their reply
-        self._outage = Outage(self._probe)
+        self._outage = Outage(self._probe, several=self.url.topology == "cluster")
 
     async def __aenter__(self) -> Self:
         return self

@@ -289,7 +289,7 @@ async def test_server_that_loads_its_data_is_told_and_used_when_it_has(kind: str
         (redis_errors.MasterDownError("Link with MASTER is down"), StoreUnavailable),
         (redis_errors.MaxConnectionsError("Too many connections"), StoreUnavailable),
         (redis_errors.RedisClusterException("cannot be connected"), StoreUnreachable),
-        (redis_errors.SlotNotCoveredError("slot"), StoreUnreachable),
+        (redis_errors.SlotNotCoveredError("slot"), StoreUnavailable),
         (TimeoutError(), StoreUnreachable),
         (ConnectionResetError("reset"), StoreUnreachable),
         (redis_errors.AuthenticationError("invalid username-password pair"), StoreRefused),
