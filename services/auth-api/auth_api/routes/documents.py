@@ -1,5 +1,6 @@
 """What needs no store: discovery, keys, the first page, the version, static files, normalisation of addresses."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -94,8 +95,11 @@ class Documents:
             lines.pop()
         if len(lines) > MAX_LINES:
             raise TooLargeError("invalid_request", f"there are more than {MAX_LINES} lines", status=413)
-        text = "".join(f"{_normalized(line)}\n" for line in lines)
-        return Response(text, headers={"cache-control": "no-store"}, media_type="text/plain")
+        normalized: list[str] = []
+        for line in lines:
+            normalized.append(f"{_normalized(line)}\n")
+            await asyncio.sleep(0)  # others' requests get their turn
+        return Response("".join(normalized), headers={"cache-control": "no-store"}, media_type="text/plain")
 
     async def static(self, http: Request) -> Response:
         """Send a static file."""

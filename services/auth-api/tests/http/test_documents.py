@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from auth_api import domains
+
 if TYPE_CHECKING:
     from tests.http.conftest import Broker, MakeBroker
 
@@ -47,6 +49,25 @@ async def test_normalize_answers_line_by_line(broker: Broker) -> None:
     answer = await broker.browser.post("/normalize", content=lines.encode())
     assert answer.text == "example.foo+bar@example.com\nbjörn@xn--gteborg-90a.test\n\n\nlast@example.com\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+async def test_domains_that_are_slow_to_encode_are_refused_before_they_are(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    check = domains._check_unicode_label
+
+    def noting(label: str) -> None:
+        encoded.append(len(label))
+        check(label)
+
+    monkeypatch.setattr(domains, "_check_unicode_label", noting)
+    many = "".join(map(chr, range(0x4E00, 0x4E00 + 990)))
+    long = ".".join(many[at : at + 60] for at in range(0, 600, 60))
+    lines = [f"a@{many}", f"a@{many[:300]}.example", f"a@{long}", "a@\u4e00.example"]
+    answer = await broker.browser.post("/normalize", content="\n".join(lines).encode())
+    assert answer.text == "\n\n\na@xn--4gq.example\n"
+    assert max(encoded) == 1
 
 
 async def test_normalize_answers_for_as_many_lines_as_came_or_not_at_all(broker: Broker) -> None:
