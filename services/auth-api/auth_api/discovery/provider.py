@@ -14,8 +14,11 @@ from shared_store.signing_keys import SIGNING_ALGS, SigningAlg
 CONFIGURATION_PATH = "/.well-known/openid-configuration"
 
 MOST_KEYS = 30
+# What one provider's keys may take of the cache, which holds logins as well: room for twenty of RSA with 4096 bits.
+MOST_OCTETS = 16 * 1024
 MOST_OCTETS_OF_A_FIELD = 1400
-_KEY_FIELDS = ("kid", "use", "alg", "kty", "crv", "n", "e", "x")
+_USE = ("kid", "use", "alg", "kty")
+_KEY_FIELDS = {"RSA": (*_USE, "n", "e"), "OKP": (*_USE, "crv", "x")}
 
 Jwk = Mapping[str, object]
 
@@ -74,7 +77,7 @@ def read_keys(document: Mapping[str, object]) -> list[dict[str, str]]:
     if not isinstance(keys, list):
         raise DiscoveryError("keys is not a list")
     usable = [_cut_down(key) for key in keys if isinstance(key, dict) and _is_signing_key(key)]
-    if not usable or len(usable) > MOST_KEYS:
+    if not usable or len(usable) > MOST_KEYS or len(json.dumps(usable)) > MOST_OCTETS:
         raise DiscoveryError(f"it has {len(usable)} signing keys that can be used")
     return usable
 
@@ -94,11 +97,12 @@ def signing_alg(configuration: Configuration, keys: Sequence[Jwk]) -> SigningAlg
 
 
 def _is_signing_key(key: Mapping[str, object]) -> bool:
-    return key.get("use") == "sig" and key.get("alg") in SIGNING_ALGS and isinstance(key.get("kid"), str)
+    is_for_signing = key.get("use") == "sig" and key.get("alg") in SIGNING_ALGS and isinstance(key.get("kid"), str)
+    return is_for_signing and str(key.get("kty")) in _KEY_FIELDS
 
 
 def _cut_down(key: Mapping[str, object]) -> dict[str, str]:
-    values = {name: key[name] for name in _KEY_FIELDS if name in key}
+    values = {name: key[name] for name in _KEY_FIELDS[str(key["kty"])] if name in key}
     short = {
         name: value
         for name, value in values.items()

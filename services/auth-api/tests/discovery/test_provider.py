@@ -112,11 +112,23 @@ def test_no_configuration_makes_the_reader_do_anything_but_answer_or_refuse(chan
 def test_keys_are_cut_down_to_signing_keys_and_what_is_used_of_them() -> None:
     others = [{"kid": "2", "use": "enc", "alg": "RS256"}, {"use": "sig", "alg": "RS256"}, {"kid": "3"}, 7, None]
     assert read_keys({"keys": [{**RS_JWK, "x5c": ["A" * 5000], "d": "secret"}, *others]}) == [RS_JWK]
+    assert read_keys({"keys": [{**RS_JWK, "crv": "A" * 1400}, {**ED_JWK, "n": "A" * 1400}]}) == [RS_JWK, ED_JWK]
 
 
 @pytest.mark.parametrize(
     "keys",
-    [None, {}, [], [{}], [{**RS_JWK, "n": "A" * 1401}], [{**RS_JWK, "e": 65537}], [RS_JWK] * 31],
+    [
+        None,
+        {},
+        [],
+        [{}],
+        [{**RS_JWK, "n": "A" * 1401}],
+        [{**RS_JWK, "e": 65537}],
+        [RS_JWK] * 31,
+        [{**RS_JWK, "n": "A" * 1400}] * 12,
+        [{**RS_JWK, "kty": "EC"}],
+        [{**RS_JWK, "kty": ["RSA"]}],
+    ],
 )
 def test_key_set_that_cannot_be_used_is_refused(keys: object) -> None:
     with pytest.raises(DiscoveryError):
