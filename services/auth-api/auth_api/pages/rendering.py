@@ -108,13 +108,13 @@ class Pages:
             notice=notice,
         )
 
-    def same_browser(self, *, locale: Locale, site: str, session: str, code: str) -> str:
+    def same_browser(self, *, locale: Locale, site: str, address: str, session: str, code: str) -> str:
         """The mailed link, opened where the login began: posts itself to /confirm."""
-        return self._render("same_browser", locale, site=site, session=session, code=code)
+        return self._render("same_browser", locale, site=site, address=address, session=session, code=code)
 
-    def other_device(self, *, locale: Locale, site: str, session: str, code: str) -> str:
+    def other_device(self, *, locale: Locale, site: str, address: str, session: str, code: str) -> str:
         """The mailed link, opened elsewhere: shows the code (12 characters), and a button to go on here."""
-        return self._render("other_device", locale, site=site, session=session, code=code)
+        return self._render("other_device", locale, site=site, address=address, session=session, code=code)
 
     def form_post(self, *, locale: Locale, site: str, redirect_uri: str, fields: Fields) -> str:
         """Carries an answer to the relying party (OAuth 2.0 Form Post Response Mode section 2).

@@ -17,7 +17,18 @@ from auth_api.login.federation import Awaited, Federation
 from auth_api.metrics import Metrics
 from auth_api.oidc.origins import display_origin
 from auth_api.routes.answers import Answers, json_answer, leading_to
-from auth_api.routes.requests import LoginCookie, Params, form, locale_of, optional, query, single, speak, wants_json
+from auth_api.routes.requests import (
+    LoginCookie,
+    Params,
+    form,
+    is_own_post,
+    locale_of,
+    optional,
+    query,
+    single,
+    speak,
+    wants_json,
+)
 from shared_store.logins import parse_session_id
 
 RETURNED_ERRORS = ("interaction_required", "login_required")
@@ -66,9 +77,7 @@ class Callback:
     def _may_complete(self, http: Request, awaited: Awaited, params: Params) -> bool:
         if self._cookie is not None and awaited.bridge.began_in(self._cookie.read(http, awaited.session_id)):
             return True
-        # Another site may fill in this field, too, but browsers say where a post comes from.
-        is_ours = http.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-        return is_ours and optional(params, GO_ON_HERE) == "1"
+        return is_own_post(http) and optional(params, GO_ON_HERE) == "1"
 
     def _ask_browser(self, http: Request, awaited: Awaited, token: str) -> Response:
         if wants_json(http):

@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from auth_api.addresses import display_address
 from auth_api.errors import LoginGoneError, MailRefusedError
 from auth_api.login.codes import read_code
 from auth_api.login.completion import Confirmed
@@ -12,7 +13,17 @@ from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.oidc.origins import display_origin
 from auth_api.pages import ErrorKind, Locale, Notice
 from auth_api.routes.answers import Answers, json_answer, leading_to
-from auth_api.routes.requests import LoginCookie, form, locale_of, optional, query, single, speak, wants_json
+from auth_api.routes.requests import (
+    LoginCookie,
+    form,
+    is_own_post,
+    locale_of,
+    optional,
+    query,
+    single,
+    speak,
+    wants_json,
+)
 from auth_api.routes.visitors import Visitors
 from shared_store.logins import SessionId, parse_session_id
 from shared_store.mail_queue import Outcome
@@ -48,7 +59,8 @@ class Confirm:
         """Answer a code that was typed, or the button behind the link."""
         params = await form(http)
         session_id, code = _session_of(single(params, "session")), read_code(single(params, "code"))
-        if optional(params, "device_ok") != "1" and not self._browser_secret(http, session_id):
+        goes_on_here = is_own_post(http) and optional(params, "device_ok") == "1"
+        if not goes_on_here and not self._browser_secret(http, session_id):
             return await self._look(http, session_id, code)
         result = await self._logins.confirm(session_id, code, self._visitors.visitor(http))
         if isinstance(result, CheckedCode):
@@ -98,7 +110,11 @@ class Confirm:
         pages, request = self._answers.pages, checked.request
         page = pages.same_browser if secret and checked.same_browser else pages.other_device
         html = page(
-            locale=self._locale(http, request), site=display_origin(request.client_id), session=session_id, code=code
+            locale=self._locale(http, request),
+            site=display_origin(request.client_id),
+            address=display_address(request.address) if request.address else "",
+            session=session_id,
+            code=code,
         )
         return self._answers.page(html, form_action=f"'self' {leading_to(request.client_id)}")
 

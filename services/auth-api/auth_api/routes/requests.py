@@ -140,6 +140,14 @@ def _q(options: list[str]) -> float:
     return 1.0
 
 
+def is_own_post(request: Request) -> bool:
+    """Whether a form's post came from a page of ours, or not from a browser: other sites' pages may fill in any field.
+
+    Browsers say where a post comes from (Fetch Metadata, Sec-Fetch-Site); programs don't.
+    """
+    return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
 def speak(request: Request, ui_locales: tuple[str, ...]) -> None:
     """Let the answer be in the language that the relying party asked for, also where it becomes an error."""
     request.state.ui_locales = ui_locales

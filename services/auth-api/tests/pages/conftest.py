@@ -15,6 +15,7 @@ SITE = "https://göteborg.example"
 SESSION = "q83vEjRWeJC-_83vEjRWeJCrze8SNFZ4kKvN7xI0Vng"
 CODE = "abc134ghi689"
 REQUEST = {"client_id": "https://xn--gteborg-90a.example", "nonce": "n", "state": "s", "scope": "openid email"}
+ADDRESS = "me@b.example"
 LONG_ADDRESS = f"{'l' * 64}@{'d' * 60}.{'e' * 60}.{'f' * 60}.example"
 
 Sample = Callable[[Pages, Locale], str]
@@ -66,8 +67,12 @@ SAMPLES: dict[str, Sample] = {
         can_cancel=True,
         notice=Notice.RESENT,
     ),
-    "same_browser": lambda pages, locale: pages.same_browser(locale=locale, site=SITE, session=SESSION, code=CODE),
-    "other_device": lambda pages, locale: pages.other_device(locale=locale, site=SITE, session=SESSION, code=CODE),
+    "same_browser": lambda pages, locale: pages.same_browser(
+        locale=locale, site=SITE, address=ADDRESS, session=SESSION, code=CODE
+    ),
+    "other_device": lambda pages, locale: pages.other_device(
+        locale=locale, site=SITE, address=ADDRESS, session=SESSION, code=CODE
+    ),
     "form_post": lambda pages, locale: pages.form_post(
         locale=locale,
         site=SITE,

@@ -247,7 +247,9 @@ def test_resend_without_script_is_free_at_once_and_says_when(browser: Browser, s
 def test_link_in_the_same_browser_is_sent_by_script_or_by_the_button(
     browser: Browser, site: Site, pages: Pages, script: bool
 ) -> None:
-    html = pages.same_browser(locale=Locale.EN, site="https://a.example", session="s1", code="abcdefghijkm")
+    html = pages.same_browser(
+        locale=Locale.EN, site="https://a.example", address="me@b.example", session="s1", code="abcdefghijkm"
+    )
     with tab(browser, script=script) as page:
         page.goto(site.show(html), wait_until="commit")
         if not script:
@@ -257,7 +259,9 @@ def test_link_in_the_same_browser_is_sent_by_script_or_by_the_button(
 
 
 def test_link_in_another_browser_waits_for_the_button(browser: Browser, site: Site, pages: Pages) -> None:
-    html = pages.other_device(locale=Locale.EN, site="https://a.example", session="s1", code="abcdefghijkm")
+    html = pages.other_device(
+        locale=Locale.EN, site="https://a.example", address="me@b.example", session="s1", code="abcdefghijkm"
+    )
     with tab(browser) as page:
         page.goto(site.show(html), wait_until="networkidle")
         assert not site.posts
@@ -290,6 +294,13 @@ def test_callback_posts_query_and_fragment_and_leaves_no_token_in_the_address(
         expected = [("iss", "https://op.example"), ("state", "s 1"), ("id_token", "a.b+c")]
         assert site.next_post() == ("/callback", expected)
         page.wait_for_url(f"{site.origin}/callback")
+
+
+def test_link_to_callback_presses_no_button_by_its_fragment(browser: Browser, site: Site, pages: Pages) -> None:
+    site.show(pages.callback(locale=Locale.EN, fields={"_again": "1"}), "/callback")
+    with tab(browser) as page:
+        page.goto(f"{site.origin}/callback#state=s&device_ok=1&_again=2&id_token=x", wait_until="commit")
+        assert site.next_post() == ("/callback", [("_again", "1"), ("state", "s"), ("id_token", "x")])
 
 
 def test_callback_without_script_posts_the_query_by_its_button(browser: Browser, site: Site, pages: Pages) -> None:

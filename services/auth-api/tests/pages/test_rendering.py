@@ -204,7 +204,9 @@ def test_focus_is_on_what_went_wrong(pages: Pages, kind: ErrorKind) -> None:
 
 def test_link_in_the_same_browser_posts_itself(pages: Pages) -> None:
     document = Document(
-        pages.same_browser(locale=Locale.EN, site="https://a.example", session="s1", code="abcdefghijkm")
+        pages.same_browser(
+            locale=Locale.EN, site="https://a.example", address="me@b.example", session="s1", code="abcdefghijkm"
+        )
     )
     assert document.forms() == {"/confirm": {"session": "s1", "code": "abcdefghijkm", "device_ok": "1"}}
     assert "data-submit" in document.all("form")[0]
@@ -213,10 +215,13 @@ def test_link_in_the_same_browser_posts_itself(pages: Pages) -> None:
 
 def test_link_in_another_browser_shows_the_code_and_never_posts_itself(pages: Pages) -> None:
     document = Document(
-        pages.other_device(locale=Locale.EN, site="https://a.example", session="s1", code="abcdefghijkm")
+        pages.other_device(
+            locale=Locale.EN, site="https://a.example", address="me@b.example", session="s1", code="abcdefghijkm"
+        )
     )
     assert document.head() == "Finish logging in to https://a.example"
     assert document.text("p", translate="no") == "abcdef ghijkm"
+    assert "me@b.example" in document.text("section")
     assert document.forms() == {"/confirm": {"session": "s1", "code": "abcdefghijkm", "device_ok": "1"}}
     assert scripts(document) == {"once.js"}
 
@@ -293,8 +298,8 @@ def hostile_page(pages: Pages, locale: Locale, text: str) -> list[str]:
             can_cancel=True,
             guesses_left=2,
         ),
-        pages.same_browser(locale=locale, site=text, session=text, code=text),
-        pages.other_device(locale=locale, site=text, session=text, code=text),
+        pages.same_browser(locale=locale, site=text, address=text, session=text, code=text),
+        pages.other_device(locale=locale, site=text, address=text, session=text, code=text),
         pages.form_post(locale=locale, site=text, redirect_uri=url, fields=common),
         pages.callback(locale=locale, fields=common),
         pages.provider_login(locale=locale, site=text, address=text, fields=common),
