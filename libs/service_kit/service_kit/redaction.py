@@ -24,8 +24,10 @@ _QUERY_VALUE = re.compile(
     r"\b(code|session|session_id|id_token|access_token|token|password|client_secret|api_key)(=|%3D)[^\s&\"'#<>]+",
     re.IGNORECASE,
 )
+# What stands around addresses in texts may stand in them as well (o'brien, a/b, jack&jill): between other characters it
+# is taken for theirs, so that rather a word too much is masked than half an address shown. Not so `=`, as in queries.
 _ADDRESS = re.compile(
-    r"(?:\"[^\"\n]{1,64}\"|[^\s@<>()\[\],;:\"'=/&?\\{}]{1,64})(?:@|%40)(?:\[[0-9a-f.:]{2,45}\]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,10})",
+    r"(?:\"[^\"\n]{1,64}\"|[^\s@<>()\[\],;:\"'=/&?\\]{1,64}(?:['/&?]{1,8}[^\s@<>()\[\],;:\"'=/&?\\]{1,64}){0,8})(?:@|%40)(?:\[[0-9a-f.:]{2,45}\]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,10})",
     re.IGNORECASE,
 )
 _JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")

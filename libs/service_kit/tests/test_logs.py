@@ -65,9 +65,9 @@ def test_line_has_service_instance_and_trace(lines: Lines) -> None:
 
 def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
     configure()
-    logging.getLogger("uvicorn.error").warning("mail to %s", "a@b.example")
+    logging.getLogger("redis.connection").warning("mail to %s", "a@b.example")
     (line,) = lines()
-    assert (line["event"], line["logger"], line["service"]) == ("mail to ***", "uvicorn.error", "auth-api")
+    assert (line["event"], line["logger"], line["service"]) == ("mail to ***", "redis.connection", "auth-api")
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "uvicorn.access", "httpcore.connection"])
@@ -118,6 +118,11 @@ def test_set_up_twice_writes_each_line_once(lines: Lines) -> None:
         ("<joe+tag@sub.example.com>", "<***>"),
         ("jörg@exämple.de", "***"),
         ('"joe doe"@example.com', "***"),
+        ("to o'brien@example.com now", "to *** now"),
+        ("to a/b@example.com, jack&jill@example.com", "to ***, ***"),
+        ("to x{y}@example.com", "to ***"),
+        ("Mail(to='joe@example.com', n=1)", "Mail(to='***', n=1)"),
+        ("?a=1&login_hint=o'brien@example.com&x=1", "?a=1&login_hint=***&x=1"),
         ("login_hint=joe%40example.com&x=1", "login_hint=***&x=1"),
         ("GET /confirm?session=abc&code=12ab HTTP", "GET /confirm?session=***&code=*** HTTP"),
         ("id_token=x.y.z", "id_token=***"),
