@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from mailer.errors import TransportError
 from mailer.mails import Mail, Sender
@@ -45,6 +49,18 @@ async def test_exit_status_of_sendmail_is_judged(tmp_path: Path, status: int, ki
     transport = SendmailTransport(program(tmp_path, f"cat > /dev/null; exit {status}"))
     verdict = await transport.send(mail(), bound=5)
     assert (verdict.kind, verdict.fault, verdict.reason) == (kind, fault, f"exit {status}")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("text", ["t", "t\n" * 500_000])
+def test_program_that_reads_nothing_is_judged_by_its_status(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop], text: str
+) -> None:
+    transport = SendmailTransport(program(tmp_path, "exec 0<&-; exit 67"))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        for _ in range(5):
+            verdict = runner.run(transport.send(replace(mail(), text=text), bound=5))
+            assert (verdict.kind, verdict.reason) == (G, "exit 67")
 
 
 async def test_sendmail_that_hangs_is_killed_and_one_that_is_missing_told(tmp_path: Path) -> None:

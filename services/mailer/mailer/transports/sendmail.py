@@ -43,7 +43,7 @@ class SendmailTransport:
             return Verdict(Kind.TRY_AGAIN, Fault.TRANSPORT, f"start {error.strerror}")
         try:
             async with asyncio.timeout(reply or bound):
-                await process.communicate((await mail.to_signed_bytes()).replace(b"\r\n", b"\n"))
+                await _hand_over(process, (await mail.to_signed_bytes()).replace(b"\r\n", b"\n"))
         except TimeoutError:
             return Verdict(Kind.TRY_AGAIN, Fault.UNKNOWN, "timed out")
         finally:
@@ -64,6 +64,14 @@ class SendmailTransport:
 
     async def aclose(self) -> None:
         """Nothing is open between mails."""
+
+
+async def _hand_over(process: asyncio.subprocess.Process, content: bytes) -> None:
+    """Give a program its input and wait for its end; what it thinks of what it did not read, its status says."""
+    try:
+        await process.communicate(content)
+    except (OSError, RuntimeError):  # uvloop's where the program has closed its end
+        await process.wait()
 
 
 def judge_exit(status: int | None) -> Verdict:
