@@ -139,7 +139,7 @@ def test_check_tells_every_setting_with_its_source_and_no_secret(old: Old) -> No
         [line, *_] = [line for line in told.splitlines() if line.split()[:1] == [name]]
         assert line.endswith(f"file {file}")
     assert re.search(r"(?m)^csp +from the environment +environment BROKER_CSP$", told)
-    assert re.search(r"(?m)^wrong_codes_per_address +20 +default$", told)
+    assert re.search(r"(?m)^wrong_codes_per_address +100 +default$", told)
     assert "did you mean BROKER_PUBLIC_URL?" in told
     assert "sesame" not in told
     assert "PRIVATE" not in told

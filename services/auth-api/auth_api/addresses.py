@@ -18,6 +18,7 @@ _MAX_INPUT_LENGTH = 1000
 # providers gave out such addresses, and HTML's type=email accepts them.
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]+")
 _QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"')
+_ROUTE = re.compile(r"[%!@<>,:;]|=\?")
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp", "Zs"}
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -61,6 +62,15 @@ def google_form(address: EmailAddress) -> str:
     if domain == "gmail.com":
         local = local.replace(".", "")
     return f"{local}@{domain}"
+
+
+def may_be_routed(address: EmailAddress) -> bool:
+    """Whether mail servers may read another address out of the local part and deliver there (RFC 5321 appendix C).
+
+    Postfix does by its defaults for user%host, host!user and "user@host" where it is the domain's own server; mail APIs
+    read their recipients from a header's text. Who reads the code there would have proved an address of this domain.
+    """
+    return bool(_ROUTE.search(address.local))
 
 
 def display_address(address: EmailAddress) -> str:

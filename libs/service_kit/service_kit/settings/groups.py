@@ -176,7 +176,7 @@ class LoginSettings(SettingsGroup):
         30, description="Mails an hour to one address, from all networks; a completed login gives its first one back"
     )
     wrong_codes_per_address: t.Count = Field(
-        20, description="Wrong codes an hour for one mail address, over all logins"
+        100, description="Wrong codes an hour for one mail address, over all logins; a fifth of them from one network"
     )
     wrong_codes_per_network: t.Count = Field(100, description="Wrong codes an hour from one client network")
     google_client_id: t.Text | None = Field(None, description="Sign in with Google for gmail.com and googlemail.com")

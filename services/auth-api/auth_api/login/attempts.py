@@ -2,17 +2,19 @@
 
 The operator's limits count every attempt. Wrong guesses are bounded by refusing to begin new logins: one login allows
 a handful of guesses, so who can't begin another can't guess on, whatever network they come from. Mails to one address
-are bounded as well, so that nobody fills a mailbox from many networks.
+are bounded as well, so that nobody fills a mailbox from many networks. What is bounded for an address as a whole can be
+used to keep its owner out; so no single network can make it full, and it never stops a login without a mail.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeVar
 
 from auth_api.addresses import EmailAddress
 from auth_api.client_address import ClientAddress
 from auth_api.errors import TooManyAttemptsError
-from auth_api.limits import Limit, limit_key_values
+from auth_api.limits import Limit, limit_key_values, network_of
 from auth_api.login.background import Background
 from auth_api.oidc.origins import Origin
 from shared_store import rate_limits
@@ -24,7 +26,7 @@ from shared_store.suppressions import Suppressions
 T = TypeVar("T")
 
 HOUR = 3600.0
-_ANY_NETWORK = Limit(keys=("ip",), count=1, window=1)
+FEWEST_NETWORKS = 5  # that it takes to stop the logins of an address by wrong codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Bounds:
 class Counted:
     """An attempt within the limits: the counters a completed login is refunded on, and the mails to its address.
 
-    `came_back`: mail to the address came back not long ago, so that none is to be sent.
+    `wrong_codes` are those typed for the address from wherever. `came_back`: mail to it came back not long ago, so that
+    none is to be sent.
     """
 
     refundable: list[str]
     mails: Count
+    wrong_codes: Count | None
     came_back: bool
 
 
@@ -84,9 +88,10 @@ class Attempts:
             self._suppressions.look(str(subject.address)),
         )
         refundable = [counter.key for limit, counter in zip(limits, counters, strict=True) if limit.decr_complete]
-        counted = Counted(refundable, mails, came_back)
+        wrong_codes, *of_network = guesses
+        counted = Counted(refundable, mails, wrong_codes, came_back)
         over = [count for count in attempts if count.exceeded]
-        over += [count for count in guesses if count.hits >= count.counter.count]
+        over += [count for count in of_network if count.hits >= count.counter.count]
         if over:
             self.take_mail_back(mails)  # else the refused attempts of one network would keep a person from their mail
             longest = max(over, key=lambda count: count.seconds_left)
@@ -97,15 +102,19 @@ class Attempts:
         """Say, beside the answer, that what was counted as a mail is none."""
         self._background.start("take_mail_back", self._store.run(rate_limits.refund([mails.counter.key])))
 
-    def check_mails(self, mails: Count) -> None:
+    def check_address(self, counted: Counted) -> None:
         """Let a mail that has been counted go out or not.
 
         Raises:
-            TooManyAttemptsError: the address has been sent as many mails as it may.
+            TooManyAttemptsError: the address has been sent as many mails, or wrong codes for it, as there may be.
         """
+        mails, wrong_codes = counted.mails, counted.wrong_codes
         if mails.exceeded:
             self.take_mail_back(mails)
             raise TooManyAttemptsError(mails.counter.limit, mails.seconds_left)
+        if wrong_codes is not None and wrong_codes.hits >= wrong_codes.counter.count:
+            self.take_mail_back(mails)
+            raise TooManyAttemptsError(wrong_codes.counter.limit, wrong_codes.seconds_left)
 
     async def count_mail(self, subject: Subject) -> Counted:
         """Count another mail of a login. Waits for Redis once.
@@ -116,9 +125,10 @@ class Attempts:
         [mails], came_back = await self._store.run_all(
             rate_limits.hit([self._mails(subject)]), self._suppressions.look(str(subject.address))
         )
+        counted = Counted([], mails, None, came_back)
         if not came_back:
-            self.check_mails(mails)
-        return Counted([], mails, came_back)
+            self.check_address(counted)
+        return counted
 
     def count_wrong_guess(self, subject: Subject) -> None:
         """Count a wrong guess, beside the answer."""
@@ -128,10 +138,13 @@ class Attempts:
         return Counter("mails:address", (str(subject.address),), self._bounds.mails_per_address, HOUR)
 
     def _wrong_guesses(self, subject: Subject) -> list[Counter]:
-        address, network = (str(subject.address),), _values(_ANY_NETWORK, subject)
+        """Of the address from wherever, of the address from this network, of this network for whomever."""
+        address, network = str(subject.address), network_of(subject.ip)
+        most = self._bounds.wrong_codes_per_address
         return [
-            Counter("wrong-code:address", address, self._bounds.wrong_codes_per_address, HOUR),
-            Counter("wrong-code:network", network, self._bounds.wrong_codes_per_network, HOUR),
+            Counter("wrong-code:address", (address,), most, HOUR),
+            Counter("wrong-code:address:network", (address, network), ceil(most / FEWEST_NETWORKS), HOUR),
+            Counter("wrong-code:network", (network,), self._bounds.wrong_codes_per_network, HOUR),
         ]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from auth_api.addresses import may_be_routed
 from auth_api.discovery.providers import Provider, Providers
 from auth_api.errors import CorruptRecordError, MailCameBackError
 from auth_api.login.attempts import Attempts, Subject
@@ -35,7 +36,8 @@ class Paths:
         Raises:
             TooManyAttemptsError: a limit is exceeded, or the address has been sent as many mails as it may.
             MailCameBackError: mail to the address came back not long ago.
-            OAuthError: the domain is refused; or the person would have to read a mail, which `prompt=none` forbids.
+            OAuthError: the domain is refused; the person would have to read a mail, which `prompt=none` forbids; or
+                their mail might go to another domain.
         """
         address = request.address
         if address is None:
@@ -52,8 +54,11 @@ class Paths:
         if "none" in request.prompt:
             self._attempts.take_mail_back(counted.mails)
             raise request.failure("interaction_required", "the person has to read a mail")
+        if may_be_routed(address):
+            self._attempts.take_mail_back(counted.mails)
+            raise request.failure("invalid_request", "no mail can be sent to an address of this form")
         if counted.came_back:
             self._attempts.take_mail_back(counted.mails)
             raise MailCameBackError(request)
-        self._attempts.check_mails(counted.mails)
+        self._attempts.check_address(counted)
         return Path(None, [*counted.refundable, counted.mails.counter.key])

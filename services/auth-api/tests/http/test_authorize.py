@@ -121,6 +121,7 @@ async def test_faults_up_to_the_redirect_uri_are_shown_here(
         ({"scope": "email"}, "invalid_request", "unsupported scope, must contain 'openid'"),
         ({"id_token_signing_alg": "none"}, "invalid_request", ""),
         ({"login_hint": "nobody"}, "invalid_request", "login_hint is not a valid email address: "),
+        ({"login_hint": "jane%evil.example@example.com"}, "invalid_request", "no mail can be sent"),
         ({"login_hint": None, "prompt": "none"}, "login_required", ""),
         ({"prompt": "none"}, "interaction_required", ""),
         ({"prompt": "none login"}, "invalid_request", ""),
@@ -146,6 +147,17 @@ async def test_faults_after_the_redirect_uri_go_back_to_the_site(
     assert text in sent["error_description"]
     assert sent["state"] == "s-1"
     assert sent["iss"] == "http://localhost:3333"
+
+
+@pytest.mark.parametrize(
+    "address", ["jane%evil.example@b.example", "evil.example!jane@b.example", '"jane@evil.example"@b.example']
+)
+async def test_address_that_mail_servers_may_route_elsewhere_is_sent_no_mail(broker: Broker, address: str) -> None:
+    answer = await broker.authorize(login_hint=address, response_mode="query")
+    assert "error=invalid_request" in answer.headers["location"]
+    await broker.authorize(login_hint="next@example.com")
+    assert (await broker.postbox.mail()).to == "next@example.com"
+    assert len(broker.postbox.mails) == 1
 
 
 async def test_response_errors_false_keeps_errors_here(broker: Broker) -> None:

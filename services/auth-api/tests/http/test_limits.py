@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
+from shared_store import rate_limits
+from shared_store.rate_limits import Counter
+
 if TYPE_CHECKING:
     from tests.conftest import Internet
     from tests.http.conftest import Broker, MakeBroker, MakeRequest
@@ -135,6 +138,53 @@ async def test_ipv6_clients_of_one_64_are_one_client(
         networks = Networks(broker, authorization_request)
         asked = [await networks.ask(ip) for ip in ("2a00:1::1", "2a00:1::ffff", "2a00:1:0:1::1")]
     assert [answer.status_code for answer in asked] == [200, 429, 200]
+
+
+@pytest.mark.setting("wrong_codes_per_address")
+async def test_wrong_guesses_across_logins_stop_new_logins_for_the_address_from_any_network(
+    make_broker: MakeBroker, authorization_request: MakeRequest
+) -> None:
+    async with make_broker(limits="ip:1000/s", wrong_codes_per_address="6", peer="127.0.0.1") as broker:
+        networks = Networks(broker, authorization_request)
+        for number in range(6):
+            await guess_wrong(broker, network=f"192.0.2.{number}")
+        await eventually(networks, 429)
+        assert await networks.from_anew(login_hint="other@example.com") == 200
+
+
+async def test_wrong_guesses_of_one_network_keep_nobody_but_itself_from_the_address(
+    make_broker: MakeBroker, authorization_request: MakeRequest
+) -> None:
+    async with make_broker(limits="ip:1000/s", wrong_codes_per_address="10", peer="127.0.0.1") as broker:
+        networks = Networks(broker, authorization_request)
+        for _ in range(3):
+            await guess_wrong(broker, network="192.0.2.1", times=3)
+        async with asyncio.timeout(10):
+            while (await networks.ask("192.0.2.1")).status_code != 429:
+                await asyncio.sleep(0.01)
+        assert (await networks.ask("192.0.2.1", login_hint="other@example.com")).status_code == 200
+        assert await networks.from_anew() == 200
+
+
+async def test_wrong_guesses_never_stop_who_logs_in_without_a_mail(
+    make_broker: MakeBroker, internet: Internet, authorization_request: MakeRequest
+) -> None:
+    internet.mail_domain(DOMAIN)
+    internet.provider(IDP)
+    async with make_broker(wrong_codes_per_address="1", peer="127.0.0.1", http=internet.http()) as broker:
+        networks = Networks(broker, authorization_request)
+        provider = f"a@{DOMAIN}"
+        await broker.store.run(rate_limits.hit([Counter("wrong-code:address", (provider,), 1, 3600.0)]))
+        assert await networks.from_anew(login_hint=provider) == 303
+
+
+async def guess_wrong(broker: Broker, *, network: str, times: int = 1) -> None:
+    """Begin a login here, and type wrong codes there."""
+    broker.postbox.mails.clear()
+    session, _code = await broker.begin()
+    wrong, headers = {"session": session, "code": "wrong", "device_ok": "1"}, {"x-forwarded-for": network}
+    for _ in range(times):
+        assert (await broker.browser.post("/confirm", data=wrong, headers=headers)).status_code == 403
 
 
 @pytest.mark.setting("wrong_codes_per_network")
