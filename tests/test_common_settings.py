@@ -8,21 +8,17 @@ import socket
 import subprocess
 import sys
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
-from auth_api import parts
 from auth_api.settings import Settings as ApiSettings
-from key_rotator.composition import open_store as open_rotators_store
 from key_rotator.settings import Settings as RotatorSettings
-from mailer.composition import open_store
 from mailer.settings import Settings as MailerSettings
-from service_kit.settings import load
-from shared_store.connection import ConnectionOptions
+from service_kit.settings import CommonSettings, load
 from shared_store.errors import StoreError
 from shared_store.store import Store
 from shared_store.testing.deployments import tls_server
@@ -104,14 +100,10 @@ def test_store_is_reached_with_its_certificates_and_the_internal_port_is_where_i
                 httpx.get(f"http://127.0.0.1:{it.port}/healthz", trust_env=False)
 
 
-OPTIONS: dict[str, Callable[[Mapping[str, str]], ConnectionOptions]] = {
-    "auth-api": lambda environ: (
-        parts.open_store(load(ApiSettings, service="auth-api", environ=environ).settings).options
-    ),
-    "mailer": lambda environ: open_store(load(MailerSettings, service="mailer", environ=environ).settings).options,
-    "key-rotator": lambda environ: (
-        open_rotators_store(load(RotatorSettings, service="key-rotator", environ=environ).settings).options
-    ),
+SETTINGS: dict[str, type[CommonSettings]] = {
+    "auth-api": ApiSettings,
+    "mailer": MailerSettings,
+    "key-rotator": RotatorSettings,
 }
 
 
@@ -120,9 +112,10 @@ OPTIONS: dict[str, Callable[[Mapping[str, str]], ConnectionOptions]] = {
 async def test_redis_that_does_not_answer_is_waited_for_as_long_as_set(service: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"redis://127.0.0.1:{deaf.getsockname()[1]}"
-        options = OPTIONS[service](_environ(redis_url=url, redis_timeout="1", redis_max_connections="3"))
-        assert options.max_connections == 3
-        async with Store(url, options) as store, asyncio.timeout(5):  # unset, it would take 6 s
+        environ = _environ(redis_url=url, redis_timeout="1", redis_max_connections="3")
+        settings = load(SETTINGS[service], service=service, environ=environ).settings
+        async with Store.of(settings, client_name=service) as store, asyncio.timeout(5):  # unset, it would take 6 s
+            assert store.options.max_connections == 3
             with pytest.raises(StoreError):
                 await store.ping()
 

@@ -37,21 +37,25 @@ async def exchange(
     """
     ends = asyncio.get_running_loop().time() + within
     await client.initialize()
-    replies = await _pipeline(client, commands)
+    replies, units = await _pipeline(client, commands), _units(commands)
     for tries in count():
-        again = [i for i, reply in enumerate(replies) if _passes(reply, LOST_TRIES if once else tries)]
+        most = LOST_TRIES if once else tries
+        again = [(unit, failure) for unit in units if (failure := _that_passes(replies[unit], most))]
         pause = PAUSES[min(tries, len(PAUSES) - 1)] * random.uniform(0.5, 1)  # noqa: S311 - only spreads the load
         if not again or asyncio.get_running_loop().time() + pause > ends:
             break
         await asyncio.sleep(pause)
-        for i in again:
-            unit = _unit(commands, i)
+        for unit, failure in again:
             try:
                 async with asyncio.timeout_at(ends + OVERRUN):
-                    replies[unit] = await _send_again(client, commands[unit], replies[i])
+                    replies[unit] = await _send_again(client, commands[unit], failure)
             except TimeoutError:
                 return replies  # what was told before says more than that time is over
     return replies
+
+
+def _that_passes(replies: Sequence[Reply], tries: int) -> Exception | None:
+    return next((reply for reply in replies if _passes(reply, tries)), None)
 
 
 def _passes(reply: Reply, tries: int) -> bool:
@@ -61,11 +65,11 @@ def _passes(reply: Reply, tries: int) -> bool:
     return is_moving or (is_lost and tries < LOST_TRIES)
 
 
-def _unit(commands: Sequence[Command], i: int) -> slice:
-    """Where a command stands, with the WAIT after it or the write before it."""
-    if commands[i].words[0] == "WAIT":
-        return slice(i - 1, i + 1)
-    return slice(i, i + 2 if [one.words[0] for one in commands[i + 1 :]] == ["WAIT"] else i + 1)
+def _units(commands: Sequence[Command]) -> list[slice]:
+    """Where what is sent again together stands: each command alone, but the last write with the WAIT behind it."""
+    count_alone = len(commands) - (2 if commands[-1].words[0] == "WAIT" else 0)
+    alone = [slice(i, i + 1) for i in range(count_alone)]
+    return alone if count_alone == len(commands) else [*alone, slice(count_alone, len(commands))]
 
 
 async def _send_again(client: RedisCluster, unit: Sequence[Command], reply: Reply) -> list[Reply]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError, StoreRefused
+from shared_store.findings import Finding, Severity
 from shared_store.mail_checks import mail_is_served
-from shared_store.server_checks import Finding, Severity, judge
+from shared_store.server_checks import judge
 from shared_store.server_facts import gather
 from shared_store.store import Store
 from shared_store.store_url import StoreUrlError
@@ -48,10 +48,10 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
     return [reached, *_together([finding for one in facts for finding in judge(one)]), *mail]
 
 
-async def report(url: str, options: ConnectionOptions, *, services: Sequence[str], as_json: bool) -> tuple[str, int]:
+async def report(open_store: Callable[[], Store], *, services: Sequence[str], as_json: bool) -> tuple[str, int]:
     """Examine what `redis_url` names; what to print, and the exit code: 0 fine, 1 warnings, 2 errors."""
     try:
-        async with Store(url, options) as store:
+        async with open_store() as store:
             findings = await examine(store, services)
     except StoreUrlError as error:
         findings = [Finding("reachable", Severity.ERROR, str(error), _REACHABLE, "redis_url")]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from shared_store.doctor import examine
-from shared_store.server_checks import Finding, Severity
+from shared_store.findings import Finding, Severity
 from shared_store.store import Store
 
 EVERY = 300.0  # seconds between examinations

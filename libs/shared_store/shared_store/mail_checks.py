@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from shared_store.commands import Call, load_script
 from shared_store.errors import StoreRefused
+from shared_store.findings import Finding, Severity
 from shared_store.keyspace import MAIL_JOBS, MAIL_LEASES
 from shared_store.mail_queue import MailQueue
 from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
 from shared_store.mail_whereabouts import count_mailers
-from shared_store.server_checks import Finding, Severity
+from shared_store.rights import may_send
 from shared_store.store import Store
 
 LOOK_AGAIN = 4.0  # seconds after which a mailer has found the mail and taken the queue on
@@ -18,7 +18,6 @@ _ID = "mail_is_served"
 _WHY = "each of these mails is a person who waits in front of the login page"
 _MEND = "start a mailer, or see in its log why it holds no lease; mailer queue tells how much waits"
 _UNKNOWN = "this user may not look at the mail queues"
-_MAY_DO = load_script("may_do")
 
 
 async def mail_is_served(store: Store) -> Finding:
@@ -43,12 +42,8 @@ async def mail_is_served(store: Store) -> Finding:
 
 async def _may_look(store: Store) -> bool:
     """Tell whether this user may; also where the server can't tell."""
-    asked = [("exists", MAIL_JOBS.key(tag="mail")), ("zcard", MAIL_LEASES.key(tag="mail"))]
-    words = [word for command in asked for word in (len(command), *command)]
-    # Doctor's own user may send a script's text alone.
-    question = _MAY_DO([], *words).with_script_text()
-    answers = await store.run(Call((question,), lambda replies: replies[0]))
-    return answers is None or all(answers)
+    asked = ("exists", MAIL_JOBS.key(tag="mail")), ("zcard", MAIL_LEASES.key(tag="mail"))
+    return False not in await store.run(may_send(*asked))
 
 
 async def _unserved(store: Store) -> list[str]:

@@ -160,7 +160,7 @@ class MailQueue:
                 return None
             milliseconds, flat = replies[0]
             triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            jobs = tuple(Claimed(_text(job_id), raw, deaths) for job_id, raw, deaths in triples)
+            jobs = tuple(Claimed(text(job_id), raw, deaths) for job_id, raw, deaths in triples)
             return Claim(milliseconds / 1000, jobs)
 
         keys = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
@@ -238,8 +238,8 @@ class MailQueue:
             pairs = (
                 zip(delayed[::2], delayed[1::2], strict=True) if delayed[:1] and type(delayed[0]) is bytes else delayed
             )
-            listed: list[tuple[str, float | None]] = [(_text(job_id), None) for job_id in reversed(ready)]
-            return listed + [(_text(job_id), float(due) / 1000) for job_id, due in pairs]
+            listed: list[tuple[str, float | None]] = [(text(job_id), None) for job_id in reversed(ready)]
+            return listed + [(text(job_id), float(due) / 1000) for job_id, due in pairs]
 
         commands = (
             command("LRANGE", self._ready, -most, -1),
@@ -285,7 +285,8 @@ def octets(job_id: str) -> bytes:
     return job_id.encode("utf-8", "surrogateescape")
 
 
-def _text(job_id: bytes) -> str:
+def text(job_id: bytes) -> str:
+    """Read an id that lies in Redis; `octets` gives the same back."""
     return job_id.decode("utf-8", "surrogateescape")
 
 

@@ -6,37 +6,15 @@ import ipaddress
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from shared_store.findings import Finding, Severity
 from shared_store.server_facts import Facts
 
 CLOCK_BOUND = 5.0  # seconds that this host and the server may differ
 NEARLY_FULL = 0.9  # of maxmemory
 TESTED = {"redis": ((6, 2), (8, 99)), "valkey": ((7, 2), (9, 99))}
-
-
-class Severity(StrEnum):
-    """How bad a finding is; UNKNOWN where the server would not tell."""
-
-    OK = "ok"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: what was found, why it matters, and the line of configuration that mends it."""
-
-    id: str
-    severity: Severity
-    found: str
-    why: str
-    mend: str = ""
-    where: str = ""
 
 
 Judgement = tuple[Severity, str, str]  # with what was found, and what mends it

@@ -13,10 +13,11 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
 from shared_store.acl import DOCTOR_USER, SERVICES, samples
-from shared_store.commands import Reply, load_script
+from shared_store.commands import Reply
 from shared_store.connection import close_client, open_client
 from shared_store.errors import StoreError, StoreRefused, StoreUnreachable, translate
 from shared_store.keyspace import is_rust_brokers, kind_of
+from shared_store.rights import may_send
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl
 
@@ -27,7 +28,6 @@ SETTINGS = (
 )  # fmt: skip
 
 Ask = Callable[..., Awaitable[Reply]]
-_MAY_DO = load_script("may_do")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,8 @@ async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str], is_careful:
 
 async def _may(ask: Ask, *commands: Sequence[str]) -> list[bool | None]:
     """Tell for each command whether this user may send it; None where the server can't tell."""
-    words = [word for command in commands for word in (len(command), *command)]
-    answers = await ask("EVAL", _MAY_DO.text, 0, *words)
-    return [None] * len(commands) if answers is None else [bool(answer) for answer in answers]
+    call = may_send(*commands)
+    return call.decode([await ask(*one.words) for one in call.commands])
 
 
 async def _settings(ask: Ask) -> dict[str, str]:

@@ -9,14 +9,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 
 from shared_store import cluster
 from shared_store.commands import Call, Command, Reply, Value, command
-from shared_store.connection import RETRIES, Client, ConnectionOptions, close_client, open_client
+from shared_store.connection import (
+    RETRIES,
+    Client,
+    ConnectionOptions,
+    ConnectionSettings,
+    close_client,
+    open_client,
+)
 from shared_store.errors import (
     CorruptRecord,
     NotReplicated,
@@ -38,6 +45,20 @@ GRACE = 1.0  # seconds over the socket's own time-out before a call is given up 
 MOST_CALLS = 2000  # at once, waiting for their turn or their reply; a server that is there has hardly ever so many
 
 
+class Secret(Protocol):
+    """What keeps a value out of logs, as pydantic's SecretStr."""
+
+    def get_secret_value(self) -> str:
+        """Give the value."""
+
+
+class StoreSettings(ConnectionSettings, Protocol):
+    """What every service reads about Redis, its URL included."""
+
+    @property
+    def redis_url(self) -> Secret: ...  # noqa: D102  declared, with its help, in service_kit
+
+
 class Store:
     """Sends calls to Redis, each within a bound of time, and raises only this package's errors.
 
@@ -56,6 +77,11 @@ class Store:
         self._turns = asyncio.Semaphore(self.options.max_connections)
         self._calls = 0  # that wait for their turn or their reply
         self._outage = Outage(self._probe, several=self.url.topology == "cluster")
+
+    @classmethod
+    def of(cls, settings: StoreSettings, *, client_name: str) -> Self:
+        """Make a service's store; it connects when it is first used."""
+        return cls(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=client_name))
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def server(running: RedisServer) -> Iterator[RedisServer]:
 
 async def examine(url: str, *services: str) -> tuple[dict[str, str], int]:
     """Give the severity of each finding, and the exit code, as machines read them."""
-    text, code = await report(url, ConnectionOptions(), services=services or tuple(SERVICES), as_json=True)
+    text, code = await report(partial(Store, url), services=services or tuple(SERVICES), as_json=True)
     told = json.loads(text)
     assert told["exit_code"] == code
     return {finding["id"]: finding["severity"] for finding in told["findings"]}, code
@@ -110,7 +111,9 @@ async def test_password_that_comes_from_a_file_is_not_taken_for_none(tmp_path: P
     with RedisServer("redis7", config={**GOOD, "requirepass": PASSWORD}) as server:
         url, file = f"unix://:{PASSWORD}@{server.socket}", tmp_path / "redis_url"
         file.write_text(url)
-        text, _ = await report(url, ConnectionOptions(url_file=file), services=["auth-api"], as_json=False)
+        text, _ = await report(
+            partial(Store, url, ConnectionOptions(url_file=file)), services=["auth-api"], as_json=False
+        )
     assert "ok       authentication: user default, with a password" in text
 
 
@@ -119,9 +122,7 @@ async def test_doctors_own_user_is_told_what_each_service_lacks(server: RedisSer
     assert found["permissions"] == "ok"
     server.ask("ACL", "SETUSER", "mailer", "-blmove")
     try:
-        text, code = await report(
-            as_user(server, DOCTOR_USER), ConnectionOptions(), services=tuple(SERVICES), as_json=False
-        )
+        text, code = await report(partial(Store, as_user(server, DOCTOR_USER)), services=tuple(SERVICES), as_json=False)
     finally:
         server.ask("ACL", "SETUSER", "mailer", "+blmove")
     assert code == 2
@@ -143,7 +144,7 @@ async def test_server_without_config_is_not_held_to_what_it_hides() -> None:
 
 async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together() -> None:
     with deployment("valkey9-cluster") as cluster:
-        text, code = await report(cluster.url, cluster.options, services=tuple(SERVICES), as_json=True)
+        text, code = await report(partial(Store, cluster.url, cluster.options), services=tuple(SERVICES), as_json=True)
     found = {finding["id"]: finding for finding in json.loads(text)["findings"]}
     assert code == 1
     assert {found[name]["severity"] for name in ("cluster_state", "permissions", "strangers")} == {"ok"}
@@ -156,7 +157,9 @@ async def test_cluster_that_has_lost_a_master_is_told_by_the_others() -> None:
         other, victim, _ = cluster.servers
         victim.kill()
         wait_until(lambda: b"cluster_state:fail" in other.ask("CLUSTER", "INFO"))
-        text, code = await report(cluster.url, ConnectionOptions(timeout=1), services=tuple(SERVICES), as_json=True)
+        text, code = await report(
+            partial(Store, cluster.url, ConnectionOptions(timeout=1)), services=tuple(SERVICES), as_json=True
+        )
     found = {finding["id"]: finding for finding in json.loads(text)["findings"]}
     assert code == 2
     assert f"127.0.0.1:{victim.port}" in found["reachable"]["found"]
@@ -206,7 +209,7 @@ async def test_mail_that_no_mailer_takes_is_found_in_whatever_queue_it_is(
     job = MailJob("job", "a@b.example", "en", "https://s.example", "https://l.example", "abc123", 4e9, 900)
     async with Store(url) as store:
         await store.run(queue.enqueue(job, bound=9))
-        text, code = await report(url, ConnectionOptions(), services=["mailer"], as_json=False)
+        text, code = await report(partial(Store, url), services=["mailer"], as_json=False)
         assert "no mailer takes the mail in mail-9" in text
         assert code == 2
         await store.run(queue.register("dead", lease=-1))

@@ -1,19 +1,19 @@
 """What the command line offers beside serving: a look at a login in flight, and at Redis."""
 
 import argparse
+from functools import partial
 
 from auth_api.errors import CorruptRecordError
 from auth_api.oidc.authorization_request import AuthorizationRequest
-from auth_api.parts import open_store
 from auth_api.settings import SERVICE, Settings
 from service_kit.cli import Cli
 from service_kit.logs import short_id
 from service_kit.settings import Loaded
 from shared_store import logins
 from shared_store.acl import SERVICES
-from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.logins import LoginState
+from shared_store.store import Store
 
 
 def add_commands(cli: Cli[Settings]) -> None:
@@ -28,7 +28,7 @@ def add_commands(cli: Cli[Settings]) -> None:
 async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what is known of a login: no code, no token, of the address only its domain."""
     settings = loaded.settings
-    async with open_store(settings) as store:
+    async with Store.of(settings, client_name=SERVICE) as store:
         state = await logins.find(store, lambda session: arguments.id in (session, short_id(session)))
     if state is None:
         print(f"no login {short_id(arguments.id) if len(arguments.id) > 10 else arguments.id} is in flight")
@@ -39,9 +39,9 @@ async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) ->
 
 async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
-    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
+    open_store = partial(Store.of, loaded.settings, client_name=SERVICE)
     services = tuple(SERVICES) if arguments.all else (SERVICE,)
-    text, code = await report(url.get_secret_value(), options, services=services, as_json=arguments.json)
+    text, code = await report(open_store, services=services, as_json=arguments.json)
     print(text)
     return code
 

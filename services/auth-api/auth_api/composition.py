@@ -78,7 +78,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
     registry = CollectorRegistry()
     metrics = Metrics(registry, uncounted=[str(parse_address(text)) for text in settings.uncounted_emails])
     pages = Pages(data_dir=settings.data_dir)
-    async with parts.open_store(settings) as store:
+    async with Store.of(settings, client_name=SERVICE) as store:
         notices = Notices(store)
         queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
         results = MailResults(store, notices)

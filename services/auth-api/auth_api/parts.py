@@ -23,20 +23,13 @@ from auth_api.metrics import Metrics
 from auth_api.oidc.discovery_document import discovery_document
 from auth_api.pages import Locale
 from auth_api.routes.requests import LoginCookie
-from auth_api.settings import SERVICE, Settings
+from auth_api.settings import Settings
 from service_kit.settings import Link
-from shared_store.connection import ConnectionOptions
-from shared_store.store import Store
 from shared_store.suppressions import Suppressions
 
 log = structlog.get_logger(__name__)
 
 DOCUMENTATION = "https://portier.github.io"
-
-
-def open_store(settings: Settings) -> Store:
-    """Make the store; it connects when it is first used."""
-    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def login_cookie(settings: Settings, *, https: bool) -> LoginCookie | None:

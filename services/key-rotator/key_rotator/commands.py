@@ -11,8 +11,9 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 
-from key_rotator.composition import open_keeper, open_store
+from key_rotator.composition import open_keeper
 from key_rotator.errors import KeyFileError, KeyRotatorError, TooEarlyError
 from key_rotator.importing import import_keys
 from key_rotator.keeper import LOCK_WAIT, Change, KeyKeeper
@@ -24,11 +25,11 @@ from key_rotator.settings import SERVICE, Settings
 from service_kit.cli import Cli
 from service_kit.listing import table, utc
 from service_kit.settings import Loaded
-from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
+from shared_store.store import Store
 from shared_store.store_url import StoreUrlError
 
 Body = Callable[[Settings, KeyKeeper, argparse.Namespace], Awaitable[int]]
@@ -69,8 +70,8 @@ def add_commands(cli: Cli[Settings]) -> None:
 
 async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
-    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
-    text, code = await report(url.get_secret_value(), options, services=(SERVICE,), as_json=arguments.json)
+    open_store = partial(Store.of, loaded.settings, client_name=SERVICE)
+    text, code = await report(open_store, services=(SERVICE,), as_json=arguments.json)
     print(text)
     return code
 
@@ -205,7 +206,7 @@ def _command(body: Body) -> Callable[[Loaded[Settings], argparse.Namespace], Awa
 
 @contextlib.asynccontextmanager
 async def _keeper(settings: Settings) -> AsyncIterator[KeyKeeper]:
-    async with open_store(settings) as store:
+    async with Store.of(settings, client_name=SERVICE) as store:
         # No task follows the notices here: a wait for a lock looks every 2 s as well.
         yield open_keeper(settings, store, Notices(store), actor=_person())
 

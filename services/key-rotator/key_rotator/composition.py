@@ -17,7 +17,6 @@ from key_rotator.metrics import Metrics
 from key_rotator.rotator import Rotator
 from key_rotator.settings import SERVICE, Settings
 from service_kit.internal_port import Check
-from shared_store.connection import ConnectionOptions
 from shared_store.examination import Examination
 from shared_store.key_sets import KeySets
 from shared_store.locks import Locks
@@ -39,7 +38,7 @@ class Service:
 async def build(settings: Settings) -> AsyncIterator[Service]:
     """Look after the keys in background tasks while the block runs; one that ends takes the service down."""
     metrics = Metrics(CollectorRegistry())
-    async with open_store(settings) as store:
+    async with Store.of(settings, client_name=SERVICE) as store:
         notices = Notices(store)
         keeper = open_keeper(settings, store, notices, actor=f"{SERVICE} {os.getpid()}@{socket.gethostname()}")
         rotator = Rotator(keeper, algs=settings.signing_algs, metrics=metrics)
@@ -57,11 +56,6 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             finally:
                 for task in tasks:
                     task.cancel()
-
-
-def open_store(settings: Settings) -> Store:
-    """Make the store that the settings name; it connects when it is first used."""
-    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def open_keeper(settings: Settings, store: Store, notices: Notices, *, actor: str) -> KeyKeeper:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import webbrowser
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -19,9 +20,9 @@ from mailer.settings import SERVICE, Settings
 from mailer.verdicts import Kind
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
-from shared_store.connection import ConnectionOptions
 from shared_store.doctor import report
 from shared_store.mail_jobs import MailJob, new_job_id
+from shared_store.store import Store
 
 
 def add_commands(cli: Cli[Settings]) -> None:
@@ -40,8 +41,8 @@ def add_commands(cli: Cli[Settings]) -> None:
 
 async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
-    url, options = loaded.settings.redis_url, ConnectionOptions.of(loaded.settings, client_name=SERVICE)
-    text, code = await report(url.get_secret_value(), options, services=(SERVICE,), as_json=arguments.json)
+    open_store = partial(Store.of, loaded.settings, client_name=SERVICE)
+    text, code = await report(open_store, services=(SERVICE,), as_json=arguments.json)
     print(text)
     return code
 

@@ -36,7 +36,6 @@ from service_kit.internal_port import Check
 from service_kit.settings import HostPort
 from service_kit.stopping import Stop
 from shared_store.batching import Batching
-from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreError
 from shared_store.examination import Examination
 from shared_store.locks import Locks
@@ -74,7 +73,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     uncounted = [parse_recipient(address).address for address in settings.uncounted_emails]
     metrics = Metrics(registry, uncounted=uncounted)
     clock = ServerClock()
-    async with open_store(settings) as store, open_transports(settings) as transports:
+    async with Store.of(settings, client_name=SERVICE) as store, open_transports(settings) as transports:
         delivery = make_delivery(settings, transports, metrics)
         tools = Tools(
             settling=Batching(store),
@@ -97,11 +96,6 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         examination = Examination(store, SERVICE)
         helpers = (reaper.run, watch.run, delivery.run, tools.settling.work, examination.run)
         yield Service(shards, helpers, checks, examination.summary, registry)
-
-
-def open_store(settings: Settings) -> Store:
-    """Make the store; it connects when it is first used."""
-    return Store(settings.redis_url.get_secret_value(), ConnectionOptions.of(settings, client_name=SERVICE))
 
 
 def open_renderer(settings: Settings) -> Renderer:

@@ -7,10 +7,9 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
-from mailer.composition import open_store
 from mailer.errors import MailerError
 from mailer.queue_looks import Queues, cannot, find, show_dead, show_depth, show_job, show_jobs
-from mailer.settings import Settings
+from mailer.settings import SERVICE, Settings
 from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.commands import Call
@@ -69,7 +68,7 @@ async def look_at_queue(loaded: Loaded[Settings], arguments: argparse.Namespace)
         "dead": show_dead,
         "purge": _purge,
     }
-    async with open_store(loaded.settings) as store:
+    async with Store.of(loaded.settings, client_name=SERVICE) as store:
         try:
             queues = await _queues(store, loaded.settings.mail_queue_shards)
             return await verbs[arguments.verb](store, queues, arguments)

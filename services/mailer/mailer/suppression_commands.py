@@ -8,10 +8,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from mailer.composition import open_store
 from mailer.errors import MailerError
 from mailer.recipients import parse_recipient
-from mailer.settings import Settings
+from mailer.settings import SERVICE, Settings
 from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.errors import StoreError
@@ -46,7 +45,7 @@ async def look_at_suppressions(loaded: Loaded[Settings], arguments: argparse.Nam
         raise MailerError("suppression_key is not set, so no address is ever left out; see docs/mail-bounces.md")
     suppressions = Suppressions(key.get_secret_value(), life=loaded.settings.suppression_ttl)
     verbs: dict[str, Verb] = {"list": _list, "lift": _lift, "add": _add}
-    async with open_store(loaded.settings) as store:
+    async with Store.of(loaded.settings, client_name=SERVICE) as store:
         try:
             return await verbs[arguments.verb](store, suppressions, arguments)
         except StoreError as error:
