@@ -8,8 +8,9 @@ import quopri
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from urllib.parse import urlencode, urlsplit
 
 from tests.faults.broker import Broker, asked
@@ -18,8 +19,17 @@ from bench.http_client import Connection
 from bench.sink import SinkProtocol
 
 RATE = 100  # logins a second
+MOST = 300  # that go on at once: a machine that can't carry the rate is to be slow, not to break down
+IDLE = 2.0  # seconds after which a connection is not used again: auth-api closes those of five
 BOUND = 60.0  # seconds for a login to come to its end
 _LINK = re.compile(rb"/confirm\?session=([A-Za-z0-9_-]{43})&code=([a-z0-9]{12})")
+
+
+async def until_so(condition: Callable[[], object]) -> None:
+    """Wait until a function, which may block, gives something true."""
+    async with asyncio.timeout(BOUND):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -32,14 +42,21 @@ class Load:
     told: list[float] = field(default_factory=list)  # 503 with Retry-After
     wrong: list[str] = field(default_factory=list)  # anything else
     seconds: float = 0.0  # for which logins have arrived
+    _numbers: Iterator[int] = field(default_factory=count)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST))
     _ports: list[int] = field(default_factory=list)
-    _idle: dict[int, list[Connection]] = field(default_factory=lambda: {0: [], 1: []})
+    _idle: dict[int, list[tuple[float, Connection]]] = field(default_factory=lambda: {0: [], 1: []})  # since when
     _mails: dict[str, asyncio.Future[tuple[str, str]]] = field(default_factory=dict)
 
     @property
     def carried(self) -> float:
         """Logins a second that really came."""
         return (len(self.begun) + len(self.told)) / self.seconds
+
+    @property
+    def mailed(self) -> set[str]:
+        """Whose mails have come."""
+        return {address for address, mail in self._mails.items() if mail.done() and not mail.cancelled()}
 
     @contextlib.asynccontextmanager
     async def mail_server(self) -> AsyncIterator[int]:
@@ -61,16 +78,19 @@ class Load:
             finally:
                 arriving.cancel()
                 self.seconds = time.monotonic() - began
-        for connection in (*self._idle[0], *self._idle[1]):
-            connection.close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop()[1].close()
 
     async def _arrive(self, logins: asyncio.TaskGroup) -> None:
-        due, number = time.monotonic(), 0
+        due = time.monotonic()
         while True:
-            number += 1
+            number = next(self._numbers)
             due += random.expovariate(RATE)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            logins.create_task(self._log_in(f"p{number}@example.org", number % 2))
+            await self._turns.acquire()
+            login = logins.create_task(self._log_in(f"p{number}@example.org", number % 2))
+            login.add_done_callback(lambda _: self._turns.release())
 
     async def _log_in(self, address: str, api: int) -> None:
         mail = self._mails[address] = asyncio.get_running_loop().create_future()
@@ -104,16 +124,23 @@ class Load:
 
     async def _exchange(self, api: int, path: str, form: str) -> tuple[int, bytes, bytes]:
         idle = self._idle[api]
+        while idle and time.monotonic() - idle[0][0] > IDLE:
+            idle.pop(0)[1].close()
         async with asyncio.timeout(30):
-            connection = idle.pop() if idle else await Connection.open("127.0.0.1", self._ports[api])
-            answer = await (connection.post(path, form) if form else connection.get(path))
+            connection = idle.pop()[1] if idle else await Connection.open("127.0.0.1", self._ports[api])
+            try:
+                answer = await (connection.post(path, form) if form else connection.get(path))
+            except BaseException:
+                connection.close()
+                raise
         if b"connection: close" in answer[1].lower():
             connection.close()
         else:
-            idle.append(connection)
+            idle.append((time.monotonic(), connection))
         return answer
 
     def _delivered(self, address: str, mail: bytes) -> None:
         found = _LINK.search(quopri.decodestring(mail))
-        if found and not self._mails[address].done():
-            self._mails[address].set_result((found[1].decode(), found[2].decode()))
+        awaited = self._mails.get(address)
+        if found and awaited and not awaited.done():
+            awaited.set_result((found[1].decode(), found[2].decode()))

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
-from tests.faults.broker import Broker, broker
-from tests.faults.load import Load
+from tests.faults.conftest import Start
+from tests.faults.load import until_so
 from tests.faults.slots import MAIL, move_at_once, move_by_keys, owner_of, slots_in_use, slots_of
 
-from shared_store.testing.deployments import Deployment, deployment
+from shared_store.testing.deployments import Deployment
 from shared_store.testing.servers import RedisServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 AROUND = 3.0  # seconds of load before the fault, and after it is over
-BOUND = 60.0  # seconds
 FORGOTTEN = 1.0  # seconds of writes that a failover may forget: nothing waits for replicas here
 EMPTY = 300  # slots of each master that move beside those with keys
 
-Start = Callable[[str], Awaitable[tuple[Deployment, Broker, Load]]]
 Move = Callable[[Sequence[int], RedisServer, RedisServer], None]
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start the services on a kind of deployment that fails over, and who takes their mails."""
-    with contextlib.ExitStack() as stack:
-        async with contextlib.AsyncExitStack() as mail:
-
-            async def started(kind: str) -> tuple[Deployment, Broker, Load]:
-                load = Load()
-                smtp = f"127.0.0.1:{await mail.enter_async_context(load.mail_server())}"
-                servers = await asyncio.to_thread(stack.enter_context, deployment(kind, fails_over=True))
-                server = contextlib.nullcontext(servers.servers[0])
-                services = broker(tmp_path, server=server, redis_url=servers.url, mail_wait=0, smtp_server=smtp)
-                return servers, await asyncio.to_thread(stack.enter_context, services), load
-
-            yield started
-            await asyncio.to_thread(stack.close)
 
 
 @pytest.mark.parametrize("kind", ["valkey9-sentinel", "valkey9-cluster6"])
@@ -64,9 +42,9 @@ async def test_master_that_dies_is_told_only_until_another_is_promoted(start: St
         await asyncio.sleep(AROUND)
         died = time.monotonic()
         await asyncio.to_thread(victim.kill)
-        await _until(lambda: any(id(one) not in masters for one in servers.masters() if one in heirs))
+        await until_so(lambda: any(id(one) not in masters for one in servers.masters() if one in heirs))
         promoted = time.monotonic()
-        await _until(lambda: max(load.begun.values()) > promoted)
+        await until_so(lambda: max(load.begun.values()) > promoted)
         back = max(load.begun.values())
         await asyncio.sleep(AROUND)
     last = max(load.told, default=promoted)
@@ -129,9 +107,3 @@ def _move_what_is_in_use(servers: Deployment, move: Move) -> dict[str, int]:
         others = random.sample(sorted(slots_of(source) - some), EMPTY)
         move([*some, *others], source, target)
     return moved
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.02)
