@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -76,14 +76,17 @@ class Mailbox:
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a mail (called by aiosmtpd)."""
         assert isinstance(envelope.content, bytes)
-        text = self._text(envelope.content)
+        self.put(envelope.rcpt_tos, self._text(envelope.content))
+        return "250 OK"
+
+    def put(self, addresses: Iterable[str], text: str) -> None:
+        """Put a mail, of which this is the text part, where it belongs."""
         [link] = re.findall(rf"^{re.escape(self.broker)}/confirm\?.+$", text, re.MULTILINE)
         [code] = _CODE.findall(text)
         with self._arrived:
-            for address in envelope.rcpt_tos:
+            for address in addresses:
                 self._mails.setdefault(address, []).append(Mail(text, code, link))
             self._arrived.notify_all()
-        return "250 OK"
 
     def wait_for(self, address: str) -> Mail:
         """Wait for a mail to an address; gives the newest."""

@@ -16,11 +16,12 @@ from typing import Any
 import httpx
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from prometheus_client.parser import text_string_to_metric_families
 from tests.stack import Mailbox, until
 
 from shared_store.testing.servers import RedisServer, free_port
 
-SITE = "https://site.example"
+SITE, URL = "https://site.example", "http://localhost:3333"
 TIMEOUT = 2  # seconds of redis_timeout
 
 
@@ -61,6 +62,12 @@ class Service:
         """What doctor has found, as /readyz tells it."""
         found: dict[str, Any] = (self.readiness() or {}).get("doctor", {})
         return found
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sum over its metric's samples that have these labels."""
+        text = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
     def is_ready(self) -> bool:
         return bool((self.readiness() or {}).get("ready"))
@@ -103,6 +110,14 @@ class Broker:
 
     def nobody_died(self) -> bool:
         return all(service.process.poll() is None for service in self.services)
+
+    def sent(self, name: str, **labels: str) -> float:
+        """A sum over both mailers' metric."""
+        return sum(mailer.metric(name, **labels) for mailer in self.mailers)
+
+    def mail_log(self) -> str:
+        """What the mailers have logged."""
+        return "".join(mailer.log.read_text() for mailer in self.mailers)
 
     def begin(self, address: str, *, api: int = 0, browser: httpx.Client | None = None, **other: str) -> httpx.Response:
         """Ask for a login, with other parameters where they are given."""
@@ -154,13 +169,14 @@ def broker(
     rotators: int = 2,
     server: contextlib.AbstractContextManager[RedisServer] | None = None,
     users: Mapping[str, str] | None = None,
+    mailbox: Catcher | None = None,
     **settings: object,
 ) -> Iterator[Broker]:
     """Run it while the block runs, on a Valkey of its own that keeps what is written, or on another server.
 
     `users` are the passwords of the services, where each has a user of its name; `folder` then has each one's URL.
     """
-    mailbox, ports = Catcher("http://localhost:3333"), [free_port(), free_port()]
+    mailbox, ports = mailbox or Catcher(URL), [free_port(), free_port()]
     smtp = open_smtp(mailbox, free_port())
     kept = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -173,7 +189,7 @@ def broker(
 
     with server or RedisServer("valkey9", port=free_port(), config=kept) as redis:
         given = {
-            **({} if users else {"redis_url": redis.url}), "redis_timeout": TIMEOUT, "public_url": "http://localhost:3333",
+            **({} if users else {"redis_url": redis.url}), "redis_timeout": TIMEOUT, "public_url": URL,
             "from_address": "login@broker.example", "smtp_server": f"127.0.0.1:{smtp.port}", "smtp_security": "off",
             "limits": "ip:100000/s", "mails_per_address": 1000, "allowed_domains": "example.org", "mail_wait": 1,
             "log_format": "json", **settings,

@@ -149,11 +149,11 @@ class Jobs:
     async def _put_off(self, job: MailJob, verdict: Verdict, lease: Lease) -> None:
         left = job.deadline - self._tools.clock.now() - self._tools.attempt_timeout
         pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** min(job.attempts - 1, 10)))  # noqa: S311
-        pause = max(pause, verdict.retry_after)
-        if left <= 0 or verdict.retry_after > left:
+        if left <= 0:
             await self._give_up(job, "expired", Outcome.FAILED, lease)
             return
-        pause = min(pause, left)  # the last attempt is made while it can still be in time
+        # The last attempt is made while it can still be in time; who asked for more has a rest until then.
+        pause = min(max(pause, verdict.retry_after), left)
         log.warning(
             "mail_put_off", job=job.id, transport=verdict.transport, reason=verdict.reason, attempts=job.attempts,
             seconds=round(pause, 1),

@@ -18,6 +18,7 @@ from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.store import Store
 
+from .api_server import ApiServer, answer
 from .conftest import Start
 from .processes import enqueue, is_done, job, until
 from .smtp_server import CLOSE, HANG, Received, Rules, SmtpServer, first, only
@@ -136,6 +137,22 @@ async def test_mail_that_cannot_be_in_time_is_buried_and_never_sent_late(
     assert {letter.reason for letter in letters.values()} == {"expired"}
     assert await valkey_store.run(QUEUE.result(soon.id)) is Outcome.FAILED
     await nothing_is_left(valkey_store)
+
+
+async def test_mail_waits_for_its_deadline_though_the_provider_asks_for_longer(
+    valkey_store: Store, start: Start
+) -> None:
+    asked = [job(f"person{number}@example.org") for number in range(2)]
+    async with ApiServer(lambda _request: answer(429, Retry_After="31536000")) as api:
+        webhook = {"mail_webhook_url": api.url, "mail_webhook_secret": "whsec_" + "c2VjcmV0" * 4}
+        async with start(mail_transports="webhook", **webhook):
+            for one in asked:
+                await enqueue(valkey_store, one)
+                await until(lambda one=one: ask_bool(valkey_store, "ZSCORE", MAIL_DELAYED.key(tag="mail"), one.id))  # type: ignore[misc]
+    assert len(api.received) == 1
+    assert await dead(valkey_store) == []
+    waiting = await valkey_store.run(QUEUE.waiting(most=2))
+    assert all(due is not None and due < one.deadline for one, (_, due) in zip(asked, waiting, strict=True))
 
 
 async def test_mail_whose_deadline_comes_while_the_server_dawdles_is_never_given_to_it(

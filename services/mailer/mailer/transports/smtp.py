@@ -11,14 +11,13 @@ from mailer.errors import REFUSED_PAUSE, TransportError
 from mailer.mails import Mail
 from mailer.silence import Silence, end_in
 from mailer.transports.smtp_opening import OpeningError, SmtpOpener, SmtpOptions
-from mailer.transports.smtp_pool import SmtpPool
+from mailer.transports.smtp_pool import OPENING, SmtpPool
 from mailer.transports.smtp_replies import judge_loss, judge_reply
 from mailer.transports.smtp_session import LostError, RefusedError, SilentError, SmtpSession, WithheldError
 from mailer.transports.tls import describe_tls
 from mailer.verdicts import SMTPUTF8_MISSING, WITHHELD, Fault, Kind, Stage, Verdict
 
 DOUBT, LONGEST_DOUBT = 0.5, 1.5  # part, and seconds, of the silence after which a connection used before counts as gone
-CHECK_BOUND = 10.0
 
 
 class SmtpTransport:
@@ -107,11 +106,11 @@ class SmtpTransport:
             TransportError: that failed, and why.
         """
         try:
-            async with asyncio.timeout(CHECK_BOUND):
+            async with asyncio.timeout(OPENING):
                 session = await self._opener.open(lambda: None)
                 reply = await session.noop()
         except TimeoutError:
-            raise TransportError(f"{self.name}: no answer within {CHECK_BOUND:.0f} s") from None
+            raise TransportError(f"{self.name}: no answer within {OPENING:.0f} s") from None
         except OpeningError as error:
             pause = REFUSED_PAUSE if error.verdict.reason.startswith(f"{Stage.AUTH} 5") else 0.0
             raise TransportError(f"{self.name}: {error.verdict.reason}: {error.__cause__}", pause=pause) from error

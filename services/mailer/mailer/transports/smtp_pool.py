@@ -18,7 +18,7 @@ from mailer.transports.smtp_session import SmtpSession
 from mailer.verdicts import Stage
 
 IDLE = 30.0  # seconds after which an unused connection is closed
-OPENING = 30.0  # seconds that opening one may take, whoever still waits for it
+OPENING = 45.0  # seconds that opening one may take, whoever still waits for it: some servers greet after 30
 SPARE = 5  # connections that may go on opening with no mail waiting for them
 
 Open = Callable[[Callable[[], None]], Awaitable[SmtpSession]]
