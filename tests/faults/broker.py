@@ -106,7 +106,7 @@ class Broker:
 
     def until_ready(self) -> None:
         for service in self.services:
-            until(service.is_ready, bound=60)
+            until(service.is_ready, bound=180)
 
     def nobody_died(self) -> bool:
         return all(service.process.poll() is None for service in self.services)
@@ -114,6 +114,10 @@ class Broker:
     def sent(self, name: str, **labels: str) -> float:
         """A sum over both mailers' metric."""
         return sum(mailer.metric(name, **labels) for mailer in self.mailers)
+
+    def mails_waiting(self) -> int:
+        """How many mail jobs there are, wherever they are."""
+        return int(self.redis.ask("HLEN", "mail:{mail}:jobs"))
 
     def mail_log(self) -> str:
         """What the mailers have logged."""

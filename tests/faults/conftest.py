@@ -1,20 +1,22 @@
-"""What tests of a set of Redis servers share."""
+"""What tests of a set of Redis servers share, and those of faults of mail."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.broker import Broker, broker
+from tests.faults.broker import URL, Broker, Catcher, broker
 from tests.faults.load import Load
+from tests.faults.mail_servers import MailServer
 
 from shared_store.testing.deployments import Deployment, deployment
 
 Start = Callable[..., Awaitable[tuple[Deployment, Broker, Load]]]
+MakeBroker = Callable[..., Broker]
 
 
 @pytest.fixture
@@ -33,3 +35,33 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
             yield started
             await asyncio.to_thread(stack.close)
+
+
+@pytest.fixture
+def mailbox() -> Catcher:
+    return Catcher(URL)
+
+
+@pytest.fixture
+def server(mailbox: Catcher) -> Iterator[MailServer]:
+    with MailServer(mailbox) as running:
+        yield running
+
+
+@pytest.fixture
+def second(mailbox: Catcher) -> Iterator[MailServer]:
+    with MailServer(mailbox) as running:
+        yield running
+
+
+@pytest.fixture
+def make_broker(tmp_path: Path, mailbox: Catcher) -> Iterator[MakeBroker]:
+    """Start the services, which send by these mail servers, the first that works of them."""
+    with contextlib.ExitStack() as stack:
+
+        def started(*servers: MailServer, **settings: Any) -> Broker:
+            addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+            given: dict[str, Any] = {"smtp_server": addresses, **settings}
+            return stack.enter_context(broker(tmp_path, mailbox=mailbox, **given))
+
+        yield started

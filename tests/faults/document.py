@@ -58,10 +58,18 @@ ROWS: dict[str, tuple[str, ...]] = {
     "SMTP closes after DATA without a reply": (
         f"{_MAILER}/test_worker.py::test_transient_failure_is_tried_again_with_the_same_message_id",
     ),
-    "provider answers 429": (f"{_MAILER}/test_mail_apis.py::test_wait_that_a_provider_asks_for_is_read",),
+    "provider answers 429": (
+        f"{_MAILER}/test_mail_apis.py::test_wait_that_a_provider_asks_for_is_read",
+        f"{_MAILER}/test_worker.py::test_mail_waits_for_its_deadline_though_the_provider_asks_for_longer"),
     "10,000 logins in a minute": (
         f"{_HTTP}/test_authorize.py::test_limit_exceeded_answers_429_with_retry_after_and_counts_per_address",
         f"{_HTTP}/test_authorize.py::test_full_queue_answers_503_with_retry_after"),
+    "SMTP: wrong password, no STARTTLS, wrong certificate": (
+        f"{_MAILER}/test_smtp.py::test_bad_certificate_is_refused_and_said",
+        f"{_MAILER}/test_smtp.py::test_credentials_are_shown_and_their_refusal_is_the_transports_fault"),
+    "recipient refused for good": ((f"{_MAILER}/test_worker.py::"
+        "test_rejected_recipient_is_told_and_leaves_a_letter_without_personal_data"),),
+    "mailbox full (452)": (),
     "malformed job in the queue": ((f"{_MAILER}/test_worker.py::"
         "test_malformed_job_is_buried_and_the_next_delivered"),),
     "a newer job version after a rolling update": ((f"{_MAILER}/test_worker.py::"

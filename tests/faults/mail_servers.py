@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -59,10 +59,10 @@ class MailServer:
     def start(self) -> None:
         """Listen, on the same port as before."""
         behaviour = self.behaviour
-        signing_in = {"authenticator": self._authenticate} if behaviour.password else {}
+        signing_in: dict[str, Any] = {"authenticator": self._authenticate} if behaviour.password else {}
         server = self
 
-        class Listening(Controller):  # type: ignore[misc]
+        class Listening(Controller):
             def factory(self) -> SMTP:
                 return _Connection(server, self.handler, **self.SMTP_kwargs)
 
@@ -78,11 +78,18 @@ class MailServer:
             self._controller.stop()
             self._controller = None
 
+    def restart(self, behaviour: Behaviour) -> None:
+        """Begin anew, as one that behaves so."""
+        self.stop()
+        self.behaviour = behaviour
+        self.start()
+
     async def _hang_up(self) -> None:
         assert self._controller is not None
+        assert self._controller.server is not None
         self._controller.server.close()
         for connection in self.open:
-            connection.transport.abort()
+            connection.abort()
         while self.open:
             await asyncio.sleep(0.01)  # asyncio tells them in its next round
 
@@ -117,12 +124,13 @@ class MailServer:
         self.taken += [(address, message_id) for address in envelope.rcpt_tos]
         if self.behaviour.hangs_up:
             self.behaviour.hangs_up -= 1
-            server.transport.abort()
+            assert isinstance(server, _Connection)
+            server.abort()
         return await self._mailbox.handle_DATA(server, session, envelope)
 
 
-class _Connection(SMTP):  # type: ignore[misc]
-    def __init__(self, server: MailServer, *arguments: object, **options: object) -> None:
+class _Connection(SMTP):
+    def __init__(self, server: MailServer, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._server = server
 
@@ -135,6 +143,11 @@ class _Connection(SMTP):  # type: ignore[misc]
     def connection_lost(self, error: Exception | None) -> None:
         self._server.open.discard(self)
         super().connection_lost(error)
+
+    def abort(self) -> None:
+        """Close the connection without a word."""
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.abort()
 
     async def _handle_client(self) -> None:
         await asyncio.sleep(self._server.behaviour.greets_after)

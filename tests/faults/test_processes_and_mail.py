@@ -1,8 +1,7 @@
-"""Processes are killed, stopped, have a wrong clock; the mail server is slow or gone; junk lies in Redis."""
+"""Processes are killed, stopped, have a wrong clock; junk lies in Redis."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from tests.faults.broker import Broker, Service, broker, is_told, open_smtp
+from tests.faults.broker import Broker, Service, broker, is_told
 from tests.stack import until
 
 from shared_store.testing.servers import free_port
@@ -103,73 +102,6 @@ def test_auth_api_whose_clock_is_wrong_issues_tokens_in_the_servers_time(running
         api.end()
         api.environ = right
         api.start()
-
-
-@pytest.mark.fault(
-    row="slow SMTP (30 s)",
-    cause="the mail server answers the content of each mail after 7 s, longer than send_email_timeout",
-    auth_api="the page comes after mail_wait",
-    mailer="the mail is delivered once, in its time",
-    key_rotator="-",
-)
-def test_slow_mail_server_delays_the_mail_and_not_the_page(running: Broker) -> None:
-    running.mailbox.delay = 7.0
-    try:
-        page = running.begin("slow@example.org")
-        assert page.status_code == 200
-        assert running.mailbox.count("slow@example.org") == 0
-        assert running.confirm("slow@example.org").status_code == 200
-    finally:
-        running.mailbox.delay = 0.0
-    assert running.mailbox.count("slow@example.org") == 1
-
-
-@pytest.mark.fault(
-    row="SMTP down for minutes",
-    cause="the mail server is stopped and started again",
-    auth_api="the code page comes all the same",
-    mailer="backs off and sends when it is there again",
-    key_rotator="-",
-)
-def test_mail_asked_for_while_the_mail_server_was_away_comes_when_it_is_back(running: Broker) -> None:
-    running.smtp.stop()
-    try:
-        assert running.begin("patient@example.org").status_code == 200
-        until(lambda: any("mail_put_off" in mailer.log.read_text() for mailer in running.mailers))
-    finally:
-        running.smtp = open_smtp(running.mailbox, running.smtp.port)
-    assert running.confirm("patient@example.org").status_code == 200
-    assert running.mailbox.count("patient@example.org") == 1
-
-
-@pytest.mark.fault(
-    row="malformed job in the queue",
-    cause="junk and a job of version 99 are pushed",
-    auth_api="-",
-    mailer="the malformed are buried as such, the worker goes on",
-    key_rotator="-",
-)
-@pytest.mark.fault(
-    row="a newer job version after a rolling update",
-    cause="a job of version 99 is pushed",
-    auth_api="-",
-    mailer="left for a newer mailer, not buried",
-    key_rotator="-",
-)
-def test_junk_in_the_queue_is_buried_and_what_a_newer_version_wrote_is_left(running: Broker) -> None:
-    for name, text in {
-        "junk": b"\xff\x00",
-        "newer": json.dumps({"v": 99, "event": "login.requested"}).encode(),
-    }.items():
-        running.redis.ask("HSET", "mail:{mail}:jobs", name, text)  # type: ignore[arg-type]
-        running.redis.ask("LPUSH", "mail:{mail}:ready", name)
-    try:
-        until(lambda: any(b"malformed" in entry for entry in running.redis.ask("LRANGE", "mail:{mail}:dead", 0, -1)))
-        until(lambda: running.redis.ask("ZSCORE", "mail:{mail}:delayed", "newer") is not None)
-        running.log_in("behind-the-junk@example.org")
-    finally:
-        running.redis.ask("DEL", "mail:{mail}:dead", "mail:{mail}:delayed")
-        running.redis.ask("HDEL", "mail:{mail}:jobs", "newer")
 
 
 @pytest.mark.fault(

@@ -141,7 +141,7 @@ class RedisServer:
             return connection.recv(64)[:1] in (b"+", b"-")
         return False
 
-    def ask(self, *words: str | int) -> Any:
+    def ask(self, *words: str | int | bytes) -> Any:
         """Send one command past the store, by a connection of its own, and give the reply."""
         with contextlib.closing(
             redis.Redis(unix_socket_path=str(self.socket), protocol=2, **self._credentials)  # type: ignore[arg-type]
