@@ -23,7 +23,7 @@ def owner_of(key: str, servers: Deployment) -> RedisServer:
 
 def slot_of(key: str | bytes, server: RedisServer) -> int:
     """Give a key's slot."""
-    return int(server.ask("CLUSTER", "KEYSLOT", key))  # type: ignore[arg-type]
+    return int(server.ask("CLUSTER", "KEYSLOT", key))
 
 
 def slots_of(master: RedisServer) -> set[int]:

@@ -102,7 +102,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Mai
     mailer="each mailer asks once; no job is given up before its deadline, since a transport may be back by then",
     key_rotator="-",
 )
-def test_provider_that_asks_for_a_year_has_no_mail_given_up_before_its_deadline(make_broker: MakeBroker, api: MailApi) -> None:
+def test_provider_that_asks_for_a_year_has_no_mail_given_up_before_its_deadline(
+    make_broker: MakeBroker, api: MailApi
+) -> None:
     running = make_broker(mail_webhook_url=api.url, mail_webhook_secret=SECRET, session_ttl=60)
     api.wait = lambda: YEAR
     began = time.time()

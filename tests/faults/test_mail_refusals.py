@@ -116,7 +116,9 @@ def test_person_whose_address_is_refused_is_told_and_corrects_it(
     mailer="tried again until it is taken, once; the transport is used on, and no other is tried",
     key_rotator="-",
 )
-def test_mail_to_a_full_mailbox_comes_once_there_is_room(make_broker: MakeBroker, server: MailServer, second: MailServer) -> None:
+def test_mail_to_a_full_mailbox_comes_once_there_is_room(
+    make_broker: MakeBroker, server: MailServer, second: MailServer
+) -> None:
     running = make_broker(server, second)
     server.behaviour.refuses["full@example.org"] = "452 4.2.2 mailbox full"
     page = running.begin("full@example.org")
