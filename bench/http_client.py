@@ -17,9 +17,10 @@ class Connection:
         reader, writer = await asyncio.open_connection(host, port)
         return cls(reader, writer, f"{host}:{port}")
 
-    async def get(self, path: str) -> tuple[int, bytes, bytes]:
-        """Send a GET; gives status, head and body."""
-        return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+    async def get(self, path: str, **headers: str) -> tuple[int, bytes, bytes]:
+        """Send a GET, with more headers, which have underscores for hyphens; gives status, head and body."""
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{lines}\r\n".encode())
 
     async def post(self, path: str, form: str) -> tuple[int, bytes, bytes]:
         """Send a form; gives status, head and body."""
