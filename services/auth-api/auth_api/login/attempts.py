@@ -100,7 +100,11 @@ class Attempts:
 
     def take_mail_back(self, mails: Count) -> None:
         """Say, beside the answer, that what was counted as a mail is none."""
-        self._background.start("take_mail_back", self._store.run(rate_limits.refund([mails.counter.key])))
+        self.take_back([mails.counter.key])
+
+    def take_back(self, counters: Sequence[str]) -> None:
+        """Say, beside the answer, that what was counted on these did not come about."""
+        self._background.start("take_back", self._store.run(rate_limits.refund(counters)))
 
     def check_address(self, counted: Counted) -> None:
         """Let a mail that has been counted go out or not.

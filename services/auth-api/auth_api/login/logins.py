@@ -25,6 +25,7 @@ from auth_api.oidc.records import read_record, text_or_none, texts, write_record
 from service_kit.logs import short_id
 from service_kit.tracing import tell
 from shared_store import logins
+from shared_store.errors import QueueFull
 from shared_store.logins import CodeStatus, ResendStatus, SessionId, StoredLogin
 from shared_store.mail_jobs import MailJob, new_job_id
 from shared_store.mail_queue import MailQueue, Outcome
@@ -122,7 +123,7 @@ class Logins:
     ) -> MailSent:
         """Keep the login and ask the mailers for its mail, then wait a moment for what became of that.
 
-        Waits for Redis once.
+        Waits for Redis once. A login that a full queue refuses is refunded: its page tries again by itself.
 
         Raises:
             StoreUnavailable: also where the mail queue is full.
@@ -138,7 +139,11 @@ class Logins:
         queue = self._queue_of(session_id)
         tell(login=job.login)
         with self._results.expecting(job.id) as result:
-            await self._store.run_all(save, queue.enqueue(job, bound=self._settings.queue_bound))
+            try:
+                await self._store.run_all(save, queue.enqueue(job, bound=self._settings.queue_bound))
+            except QueueFull:
+                self._attempts.take_back(refundable)
+                raise
             outcome = await self._results.wait(queue, job.id, result, seconds=self._settings.mail_wait)
         log.info(
             "login_begun", login=job.login, site=str(request.client_id), job=job.id, mail=outcome or "not known yet"

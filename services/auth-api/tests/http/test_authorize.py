@@ -222,6 +222,25 @@ async def test_full_queue_answers_503_with_retry_after(make_broker: MakeBroker) 
     assert {answer.status_code for answer in answers} <= {200, 503}
 
 
+async def test_login_that_a_full_queue_refused_counts_on_no_limit(make_broker: MakeBroker) -> None:
+    """Its page tries again by itself: else it would soon tell the person of a quarter of an hour to wait."""
+    async with make_broker(mail_queue_max="1", mails_per_address="1", limits="ip:email:decr_complete:1/15m") as broker:
+        await broker.store.client.zadd("mail:{mail}:delayed", {"another": 4e12})
+        for _ in range(4):
+            assert (await broker.authorize()).status_code == 503
+            await all_is_refunded(broker)
+        await broker.store.client.delete("mail:{mail}:delayed")
+        assert (await broker.authorize()).status_code == 200
+        assert (await broker.authorize()).status_code == 429
+
+
+async def all_is_refunded(broker: Broker) -> None:
+    client = broker.store.client
+    async with asyncio.timeout(10):
+        while any([await client.get(key) not in (None, b"0") for key in await client.keys("limit:*")]):
+            await asyncio.sleep(0.01)
+
+
 async def test_state_absent_stays_absent(broker: Broker, form_fields: FormFields) -> None:
     answer = await broker.authorize(state=None, scope="email")
     assert "state" not in form_fields(answer.text)
