@@ -10,12 +10,11 @@ import asyncio
 from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, NodesManager
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared_store.tls_problems import CLOSED
-
-SLOTS = 16384
 
 
 class Topology(NodesManager):
@@ -70,7 +69,7 @@ async def _teller(nodes: list[ClusterNode]) -> ClusterNode:
                 continue
             if covered > most:
                 most, best = covered, node
-            if most == SLOTS:
+            if most == REDIS_CLUSTER_HASH_SLOTS:
                 break
     finally:
         for task in asking:
