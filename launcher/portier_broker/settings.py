@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from service_kit.settings import LAUNCHER, Loaded, StoreSettings, load
 from service_kit.settings import types as t
 from service_kit.settings.groups import Findings, Given
+from shared_store.store_url import unusable_url
 
 
 class LauncherSettings(StoreSettings):
@@ -25,6 +26,12 @@ class LauncherSettings(StoreSettings):
         yield from super().disagreements(given)
         if given.get("redis_url") and given.get("memory_storage"):
             yield "memory_storage", "asks for a throw-away store, but redis_url names one; keep one of the two"
+
+    def unusable(self) -> Findings:
+        """A redis_url of which no form makes sense."""
+        yield from super().unusable()
+        if self.redis_url is not None:
+            yield from unusable_url(self.redis_url.get_secret_value())
 
 
 def load_settings(config: str | None, environment: Mapping[str, str] | None = None) -> Loaded[LauncherSettings]:

@@ -17,7 +17,6 @@ from shared_store.mail_checks import mail_is_served
 from shared_store.server_checks import judge
 from shared_store.server_facts import gather
 from shared_store.store import Store
-from shared_store.store_url import StoreUrlError
 
 BOUND = 30.0  # seconds for a whole examination
 
@@ -50,11 +49,8 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
 
 async def report(open_store: Callable[[], Store], *, services: Sequence[str], as_json: bool) -> tuple[str, int]:
     """Examine what `redis_url` names; what to print, and the exit code: 0 fine, 1 warnings, 2 errors."""
-    try:
-        async with open_store() as store:
-            findings = await examine(store, services)
-    except StoreUrlError as error:
-        findings = [Finding("reachable", Severity.ERROR, str(error), _REACHABLE, "redis_url")]
+    async with open_store() as store:
+        findings = await examine(store, services)
     return (as_machines_read_it if as_json else as_people_read_it)(findings), exit_code(findings)
 
 

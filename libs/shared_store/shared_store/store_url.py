@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -79,6 +80,10 @@ class StoreUrl:
 
     @classmethod
     def _tcp(cls, parts: SplitResult, *, topology: Topology, tls: bool) -> StoreUrl:
+        if "@" in parts.path + parts.fragment:
+            raise StoreUrlError(
+                "redis_url has an @ after its address: in a password write / as %2F, # as %23, ? as %3F and @ as %40"
+            )
         username, password = _credentials(parts.netloc)
         default_port = 26379 if topology == "sentinel" else 6379
         hosts = parts.netloc.rpartition("@")[2]
@@ -123,6 +128,14 @@ class StoreUrl:
         scheme = ("rediss" if self.tls else "redis") + ("" if self.topology == "standalone" else f"+{self.topology}")
         nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
         return f"{scheme}://{nodes}" + (f"/{self.master_name}" if self.master_name else "")
+
+
+def unusable_url(text: str) -> Iterator[tuple[str, str]]:
+    """Pair `redis_url` with what is wrong with it, for a service's settings; nothing where it can be read."""
+    try:
+        StoreUrl.parse(text)
+    except StoreUrlError as error:
+        yield "redis_url", f"can't be used: {error}"
 
 
 def _credentials(netloc: str) -> tuple[str | None, str | None]:

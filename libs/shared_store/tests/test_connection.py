@@ -90,6 +90,8 @@ def test_credentials_database_and_names_are_read() -> None:
         "unix:///",
         "unix://run/redis.sock",
         "unix:///s?db=x",
+        "redis://user:pass/word@host",
+        "redis://user:pass#word@host",
     ],
 )
 def test_what_is_no_redis_url_is_refused(text: str) -> None:
@@ -246,3 +248,9 @@ def test_each_form_that_the_operators_page_shows_is_read_as_what_it_says() -> No
     assert all(url.username for what, url in read.items() if "Sentinel" in what or "Cluster" in what)
     assert read["Sentinel, whose sentinels ask for a password"].sentinel_password
     assert read["Cluster behind NAT"].reached_at(("10.0.0.5", 6379)) == ("203.0.113.5", 7001)
+
+
+@pytest.mark.parametrize("password", ["p@ss/word", "pa#s@s", "/"])
+def test_password_that_is_not_percent_encoded_is_told_as_that(password: str) -> None:
+    with pytest.raises(StoreUrlError, match="%2F"):
+        StoreUrl.parse(f"redis://user:{password}@host:6379/0")

@@ -19,6 +19,7 @@ from service_kit.settings import (
     SuppressionSettings,
     WebhookSettings,
 )
+from shared_store.store_url import unusable_url
 
 SERVICE = "auth-api"
 
@@ -47,6 +48,7 @@ class Settings(
     def unusable(self) -> Findings:
         """Entries that can't be read, keys that are missing, files of data_dir that can't be used."""
         yield from super().unusable()
+        yield from unusable_url(self.redis_url.get_secret_value())
         for name, reader in _READERS.items():
             yield from ((name, message) for message in _problems(reader, getattr(self, name)))
         if self.keyfiles or self.keytext:

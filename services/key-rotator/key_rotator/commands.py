@@ -30,7 +30,6 @@ from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
 from shared_store.store import Store
-from shared_store.store_url import StoreUrlError
 
 Body = Callable[[Settings, KeyKeeper, argparse.Namespace], Awaitable[int]]
 
@@ -197,7 +196,7 @@ def _command(body: Body) -> Callable[[Loaded[Settings], argparse.Namespace], Awa
         try:
             async with _keeper(loaded.settings) as keeper:
                 return await body(loaded.settings, keeper, arguments)
-        except (KeyRotatorError, StoreError, StoreUrlError) as error:
+        except (KeyRotatorError, StoreError) as error:
             note(str(error))
             return 1
 

@@ -7,6 +7,7 @@ from mailer.errors import MailerError
 from mailer.recipients import parse_recipient
 from mailer.signing import DkimSigner
 from service_kit.settings import CommonSettings, MailSettings, QueueSettings, SuppressionSettings
+from shared_store.store_url import unusable_url
 
 SERVICE = "mailer"
 
@@ -31,6 +32,7 @@ class Settings(CommonSettings, MailSettings, QueueSettings, SuppressionSettings)
     def unusable(self) -> Findings:
         """Addresses that no mail can come from or go to, and a DKIM key that can't sign."""
         yield from super().unusable()
+        yield from unusable_url(self.redis_url.get_secret_value())
         addresses = [("uncounted_emails", address) for address in self.uncounted_emails]
         for name, address in (("from_address", self.from_address), *addresses):
             try:
