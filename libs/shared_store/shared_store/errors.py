@@ -75,6 +75,7 @@ class KeySetConflict(StoreError):  # noqa: N818
 
 
 _DENIED = "the Redis ACL denies this user a command, a key or a channel: compare docker/users.acl"
+_NO_SENTINEL = "redis_url names a Redis server where it should name Sentinels: theirs is another port, 26379 by default"
 
 # What tells a failure: a part of its text, since servers before 7 wrap a script's error in a text of their own and tell
 # several errors in text only; or redis-py's type, since it takes the code that it knows off the text. First match wins.
@@ -98,6 +99,8 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("is not covered by the cluster", redis_errors.SlotNotCoveredError, StoreUnavailable,
      "the Redis Cluster is down: some hash slots have no master"),
     ("TRYAGAIN", redis_errors.TryAgainError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
+    ("MOVED ", redis_errors.MovedError, StoreUnavailable,
+     "the Redis Cluster has this hash slot on another node: for a Cluster redis_url begins with redis+cluster://"),
     ("ASK ", redis_errors.AskError, StoreUnavailable, "the Redis Cluster is moving this hash slot"),
     ("NOREPLICAS", None, StoreUnavailable, "Redis has fewer replicas than min-replicas-to-write asks for"),
     ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
@@ -112,6 +115,8 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("NOAUTH", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
     ("WRONGPASS", redis_errors.AuthenticationError, StoreRefused,
      "Redis refuses the user or password in redis_url"),
+    ("unknown command `SENTINEL`", None, StoreRefused, _NO_SENTINEL),  # Redis 6
+    ("unknown command 'SENTINEL'", None, StoreRefused, _NO_SENTINEL),
     ("unknown command", None, StoreRefused,
      "Redis does not know, or was told to hide, a command that is needed: Redis 6.2 or Valkey 7.2 at the least"),
     ("WRONGTYPE", None, CorruptRecord, "a key of ours holds another type: is the database shared with something else?"),

@@ -11,7 +11,7 @@ from typing import Final
 from cryptography import x509
 
 CLOSED: Final = "closed right after the TLS handshake"  # what a server does that wants another client certificate
-_OPENSSL: Final = re.compile(r"\[SSL: \w+\] (?:certificate verify failed: )?(.*?)\.? \(_ssl")
+_OPENSSL: Final = re.compile(r"\[(?:SSL|X509): \w+\] (?:certificate verify failed: )?(.*?)\.? \(_ssl")
 _ADVICE: Final = (
     ("alert certificate required", "Redis asks for a client certificate: set redis_client_cert and redis_client_key"),
     ("alert certificate expired", "the client certificate is no longer valid: renew redis_client_cert"),
@@ -22,7 +22,9 @@ _ADVICE: Final = (
     ("wrong version number", "Redis speaks no TLS on this port: redis:// instead of rediss:// in redis_url"),
     ("certificate has expired", "renew Redis' certificate (its tls-cert-file), or set this machine's clock"),
     ("certificate is not yet valid", "look at the dates of Redis' certificate and at this machine's clock"),
+    ("key values mismatch", "redis_client_key is not the key of redis_client_cert"),
     ("mismatch", "redis_url, and what Sentinels and a Cluster tell, has to name what Redis' certificate is for"),
+    ("no certificate or crl found", "redis_ca_file holds no PEM certificate"),
     ("issuer certificate", "put the certificate of the authority that signed Redis' into redis_ca_file"),
     ("self-signed certificate", "put the certificate of the authority that signed Redis' into redis_ca_file"),
 )

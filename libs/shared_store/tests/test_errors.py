@@ -22,6 +22,7 @@ from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.store import Store
+from shared_store.testing.deployments import deployment
 from shared_store.testing.servers import RedisServer, free_port, wait_until
 
 KINDS = ["valkey9", "redis7", "redis6"]
@@ -220,6 +221,22 @@ async def test_command_that_was_renamed_away_is_told(kind: str) -> None:
         async with Store(server.url) as store:
             with pytest.raises(StoreRefused, match="does not know"):
                 await store.run(rate_limits.hit([Counter("l", ("x",), 1, 60)]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_redis_where_sentinels_were_named_is_told(kind: str) -> None:
+    with RedisServer(kind, port=free_port()) as server:
+        async with Store(f"redis+sentinel://127.0.0.1:{server.port}/main") as store:
+            with pytest.raises(StoreRefused, match="should name Sentinels"):
+                await store.ping()
+
+
+async def test_node_of_a_cluster_that_was_named_as_one_server_is_told() -> None:
+    with deployment("valkey9-cluster") as cluster:
+        hits = [rate_limits.hit([Counter("l", (str(number),), 1, 60)]) for number in range(50)]
+        async with Store(cluster.masters()[0].url) as store:
+            with pytest.raises(StoreUnavailable, match=r"redis\+cluster://"):
+                await asyncio.gather(*map(store.run, hits))
 
 
 @pytest.mark.parametrize("kind", KINDS)

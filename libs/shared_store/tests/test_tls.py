@@ -79,6 +79,13 @@ async def test_client_certificate_that_the_server_does_not_accept_is_told() -> N
         await is_told(server.url, expired, "redis_client_cert")
 
 
+async def test_files_that_are_no_certificate_or_do_not_belong_together_are_told() -> None:
+    with tls_server("redis7") as server, tls_server("redis7") as other:
+        strangers_key = replace(server.options, client_key=other.options.client_key)
+        await is_told(server.url, strangers_key, "redis_client_key is not the key of redis_client_cert")
+        await is_told(server.url, replace(server.options, ca_file=server.options.client_key), "redis_ca_file holds no")
+
+
 async def test_tls_where_the_server_has_none_and_the_other_way_round_are_told() -> None:
     with RedisServer("redis7", port=free_port()) as plain, tls_server("redis7") as tls:
         for url in (plain.url.replace("redis://", "rediss://"), tls.url.replace("rediss://", "redis://")):
