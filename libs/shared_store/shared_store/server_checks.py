@@ -115,7 +115,10 @@ def replicas(facts: Facts) -> Judgement:
     """Who takes over, and how much a failover may forget."""
     count, wanted = int(facts.info.get("connected_slaves", 0)), facts.settings.get("min-replicas-to-write")
     if facts.url.topology != "standalone" and not count:
-        return WARNING, "no replica is connected: nothing can take over from this master", "replicaof MASTER PORT"
+        mend = "replicaof MASTER PORT"
+        if facts.url.topology == "cluster":  # whose nodes refuse replicaof
+            mend = "redis-cli --cluster add-node NEW:PORT NODE:PORT --cluster-slave"
+        return WARNING, "no replica is connected: nothing can take over from this master", mend
     if wanted is None:
         return UNKNOWN, f"{count} replicas; {_CONFIG_HIDDEN}", ""
     if int(wanted) > count:
@@ -222,14 +225,17 @@ def permissions(facts: Facts) -> Judgement:
     """Whether each service may do what it needs, and no more."""
     if facts.missing_rights is None:
         return UNKNOWN, "the server does not tell what this user may do (before Redis 7)", ""
-    lacking = {service: rights for service, rights in facts.missing_rights.items() if rights}
+    lacking = {who: rights for who, rights in facts.missing_rights.items() if rights}
     if lacking:
-        told = "; ".join(f"{service} lacks {' '.join(rights)}" for service, rights in lacking.items())
-        return (
-            ERROR,
-            told,
-            "\n".join(f"ACL SETUSER {service} {' '.join(rights)}" for service, rights in lacking.items()),
-        )
+        told = [
+            f"{service} {'' if user == service else f'as user {user} '}lacks {' '.join(rights)}"
+            for (service, user), rights in lacking.items()
+        ]
+        wanted: dict[str, dict[str, None]] = {}
+        for (_, user), rights in lacking.items():
+            wanted.setdefault(user, {}).update(dict.fromkeys(rights))
+        mend = "\n".join(f"ACL SETUSER {user} {' '.join(rights)}" for user, rights in wanted.items())
+        return ERROR, "; ".join(told), mend
     if facts.may_do_anything and not is_local(facts):
         return (
             WARNING,

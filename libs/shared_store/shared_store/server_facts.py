@@ -39,6 +39,9 @@ class Strangers:
     rust_broker: bool
 
 
+MissingRights = Mapping[tuple[str, str], tuple[str, ...]]  # by service and by the user that it was looked for under
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What one server told. None, or a name that is missing, is what it would not tell."""
@@ -48,7 +51,7 @@ class Facts:
     where: str = ""
     clock_ahead: float = 0.0
     settings: dict[str, str] = field(default_factory=dict)
-    missing_rights: dict[str, tuple[str, ...]] | None = None  # by service
+    missing_rights: MissingRights | None = None
     may_do_anything: bool | None = None
     strangers: Strangers | None = None
     cluster: dict[str, str] | None = None
@@ -158,7 +161,7 @@ async def _strangers(ask: Ask) -> Strangers | None:
     return None
 
 
-async def _missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+async def _missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> MissingRights | None:
     """Tell what each service lacks under the user that we are or, for an operator's user, under its own."""
     missing = {}
     for service in services:
@@ -167,13 +170,14 @@ async def _missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> d
         if None in allowed:
             return None
         lacking = tuple(right for right, may in zip(wanted, allowed, strict=True) if not may)
-        if lacking and url.username != service:
+        user = url.username or "default"
+        if lacking and user != service:
             try:
-                lacking = await _dry_run(ask, service, wanted)
+                lacking, user = await _dry_run(ask, service, wanted), service
             except _RefusedError:
                 if url.username == DOCTOR_USER:
                     return None
-        missing[service] = lacking
+        missing[service, user] = lacking
     return missing
 
 

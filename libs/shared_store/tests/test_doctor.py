@@ -129,6 +129,21 @@ async def test_doctors_own_user_is_told_what_each_service_lacks(server: RedisSer
     assert "mend it: ACL SETUSER mailer +blmove" in text
 
 
+async def test_user_that_all_services_share_is_the_one_that_is_given_what_they_lack(server: RedisServer) -> None:
+    rules = "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-blmove", "-hincrby", "-acl"
+    server.ask("ACL", "SETUSER", "shared", *rules)
+    try:
+        text, code = await report(partial(Store, as_user(server, "shared")), services=tuple(SERVICES), as_json=False)
+        [mend] = [line for line in text.splitlines() if "ACL SETUSER" in line]
+        server.ask(*mend.partition("mend it: ")[2].split())
+        mended, _ = await examine(as_user(server, "shared"))
+    finally:
+        server.ask("ACL", "DELUSER", "shared")
+    assert code == 2
+    assert "mailer as user shared lacks" in text
+    assert mended["permissions"] == "ok"
+
+
 @pytest.mark.parametrize("user", ["auth-api", DOCTOR_USER])
 async def test_examination_leaves_no_trace_in_the_acl_log(server: RedisServer, user: str) -> None:
     server.ask("ACL", "LOG", "RESET")
@@ -149,6 +164,7 @@ async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together
     assert code == 1
     assert {found[name]["severity"] for name in ("cluster_state", "permissions", "strangers")} == {"ok"}
     assert len(found["cluster_state"]["where"].split(", ")) == 3
+    assert "--cluster-slave" in found["replicas"]["mend"]  # its nodes refuse replicaof
 
 
 @pytest.mark.redis
