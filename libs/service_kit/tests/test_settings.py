@@ -512,6 +512,14 @@ def test_no_secret_shows_in_the_description_the_repr_or_an_error(write: Write) -
         assert SECRET not in str(problems_of(settings_class, {}, file))
 
 
+@pytest.mark.parametrize("written", [f'"{"k" * 40}"', f'["{"k" * 40}"]'])
+def test_one_sealing_key_may_stand_in_the_file_with_or_without_a_list(
+    write: Callable[[str], Path], written: str
+) -> None:
+    file = write(f"key_encryption_key = {written}\n")
+    assert [key.get_secret_value() for key in api({}, file).settings.key_encryption_key] == ["k" * 40]
+
+
 def test_description_is_a_table_of_value_and_source() -> None:
     lines = describe(api({"BROKER_CSP": "x", "BROKER_ALLOWED_ORIGINS": ""})).splitlines()
     assert [line.split() for line in lines if line.startswith("csp")] == [["csp", "x", "environment", "BROKER_CSP"]]

@@ -118,7 +118,7 @@ def _host_port(value: object, default_port: int | None) -> HostPort:
     return HostPort(parts[1].strip("[]"), port)
 
 
-def _servers(value: object) -> object:
+def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str | HostPort) else value
 
 
@@ -275,7 +275,7 @@ Argv = Annotated[tuple[str, ...], Items(words=False), Advice('a list such as ["o
 Limits = Annotated[tuple[str, ...], Items(), Advice('a list such as ["ip:50/s"]')]
 SmtpServer = Annotated[HostPort, BeforeValidator(partial(_host_port, default_port=25))]
 SmtpServers = Annotated[
-    tuple[SmtpServer, ...], BeforeValidator(_servers), Items(),
+    tuple[SmtpServer, ...], BeforeValidator(_one_or_several), Items(),
     Advice('host or host:port, for example "mail:587", or a list of them'),
 ]  # fmt: skip
 Resolver = Annotated[
@@ -292,7 +292,10 @@ Pem = Annotated[SecretStr, Advice("the PEM text of private keys")]
 Secret = Annotated[SecretStr, Advice("text in quotes")]
 _RANDOM = Advice("at least 32 random characters, for example from `openssl rand -base64 32`")
 SealingKey = Annotated[SecretStr, AfterValidator(_sealing_key), _RANDOM]
-SealingKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_sealing_key)], ...], Items(), _RANDOM]
+SealingKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_sealing_key)], ...], BeforeValidator(_one_or_several), Items(),
+    Advice(f"{_RANDOM.text}, or a list of such"),
+]  # fmt: skip
 Algorithm = Literal["RS256", "EdDSA"]
 Algorithms = Annotated[tuple[Algorithm, ...], Field(min_length=1), Items(), Advice('["RS256"], ["EdDSA"] or both')]
 ModulusBits = Annotated[Literal[2048, 3072, 4096, 8192], Advice("2048, 3072, 4096 or 8192")]
