@@ -27,7 +27,7 @@ SENTINEL: Final = (
     "client|kill", "client|setname", "config|rewrite", "exec", "info", "multi", "ping", "publish", "role",
     "script|kill", "slaveof", "subscribe",
 )  # fmt: skip
-_CALL = re.compile(r"redis\.call\('([A-Z]+)'")
+_CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,14 @@ AUTH_API: Final = Access(
         "allow_resend", "check_code", "consume_login", "enqueue_mail", "hit_limit", "load_key_set", "lock",
         "mail_logins", "read_fetch", "refund_limit", "save_auth_code", "save_login", "take_auth_code", "write_fetch",
     ),
-    sends=("del", "exists", "get", "hmget", "pttl", "scan", "set", "subscribe", "wait"),
+    sends=("del", "exists", "get", "hmget", "mget", "pttl", "scan", "set", "subscribe", "wait"),
     channels=(KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL, mail_result_channel("*")),
 )  # fmt: skip
 MAILER: Final = Access(
     service="mailer",
     scripts=(
         "claim_mail", "delay_mail", "expired_workers", "finish_mail", "give_back_mail", "gone_workers", "lock",
-        "mail_logins", "promote_mail", "reap_mail", "renew_lease", "revive_mail",
+        "mail_logins", "mend_mail", "promote_mail", "reap_mail", "renew_lease", "revive_mail",
     ),
     sends=(
         "blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "scan", "set", "wait", "zcard", "zrange",
@@ -81,7 +81,7 @@ MAILER: Final = Access(
 KEY_ROTATOR: Final = Access(
     service="key-rotator",
     scripts=("load_key_set", "lock", "log_key_event", "swap_key_set"),
-    sends=("lrange", "subscribe", "wait"),
+    sends=("hget", "lrange", "subscribe", "wait"),
     channels=(KEYS_UPDATED_CHANNEL, UNLOCKED_CHANNEL),
 )
 SERVICES: Final = {access.service: access for access in (AUTH_API, MAILER, KEY_ROTATOR)}

@@ -26,7 +26,7 @@ class Script:
     text: str = field(repr=False)
     sha: str = field(repr=False)
 
-    def __call__(self, keys: Sequence[str], *args: Value) -> Command:
+    def __call__(self, keys: Sequence[str | bytes], *args: Value) -> Command:
         """Give the command that runs this script on these keys."""
         return Command(("EVALSHA", self.sha, len(keys), *keys, *args), script=self)
 
@@ -74,6 +74,11 @@ def load_script(name: str, *, shared: str | None = None) -> Script:
 def command(*words: Value) -> Command:
     """Give a plain command."""
     return Command(words)
+
+
+def server_time() -> Call[float]:
+    """Read the server's clock, Unix seconds."""
+    return Call((command("TIME"),), lambda replies: int(replies[0][0]) + int(replies[0][1]) / 1_000_000)
 
 
 def nothing(_replies: list[Reply]) -> None:

@@ -6,6 +6,7 @@
     │   │   └── StoreAway     known to be so: nothing was sent
     │   ├── NotReplicated     written, but not on as many replicas as was asked for
     │   ├── StoreFull         out of memory; confirmations still work, they free some
+    │   ├── StoreUnsaved      it can't write its snapshot, and takes no more until it can
     │   └── QueueFull         the mail queue is at its bound
     ├── StoreRefused          an operator has to mend a password, an ACL, a certificate
     ├── CorruptRecord         something else wrote under one of our keys
@@ -25,17 +26,22 @@ from shared_store.tls_problems import CLOSED, tls_problem
 
 
 class StoreError(Exception):
-    """Any failure of the store; `str()` says what happened and what to do about it."""
+    """Any failure of the store; `str()` says what happened and what to do about it, `reason` counts it in metrics."""
+
+    reason = "other"
 
 
 class StoreUnavailable(StoreError):  # noqa: N818  a state, like HTTP's 503, more than an error of the caller
     """The server can't do this now. Nothing is wrong with the call; it may be made again."""
 
+    reason = "unavailable"
     retry_after = 2  # seconds, what a waiting person or client is told
 
 
 class StoreUnreachable(StoreUnavailable):
     """The server can't be reached or does not answer; what was sent may have been carried out."""
+
+    reason = "unreachable"
 
 
 class StoreAway(StoreUnreachable):
@@ -45,25 +51,40 @@ class StoreAway(StoreUnreachable):
 class NotReplicated(StoreUnavailable):
     """The master has it, but too few replicas have confirmed in time: a failover right now could forget it."""
 
+    reason = "not_replicated"
+
 
 class StoreFull(StoreUnavailable):
     """The server is out of memory and refuses to add anything."""
 
+    reason = "full"
+    retry_after = 30
+
+
+class StoreUnsaved(StoreUnavailable):
+    """The server can't write its snapshot, and refuses to write anything else until it can."""
+
+    reason = "unsaved"
     retry_after = 30
 
 
 class QueueFull(StoreUnavailable):
     """As many mails wait as `mail_queue_max` allows."""
 
+    reason = "queue_full"
     retry_after = 30
 
 
 class StoreRefused(StoreError):  # noqa: N818
     """The server is there and says no: credentials, permissions, certificates."""
 
+    reason = "refused"
+
 
 class CorruptRecord(StoreError):  # noqa: N818
     """A value under one of our keys is not what this project writes there."""
+
+    reason = "unreadable"
 
 
 class LockLost(StoreError):  # noqa: N818
@@ -73,6 +94,8 @@ class LockLost(StoreError):  # noqa: N818
 class KeySetConflict(StoreError):  # noqa: N818
     """The key set changed since it was read; read it again and decide again."""
 
+
+_NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
 _DENIED = "the Redis ACL denies this user a command, a key or a channel: compare docker/users.acl"
 _NO_SENTINEL = "redis_url names a Redis server where it should name Sentinels: theirs is another port, 26379 by default"
@@ -90,7 +113,7 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
      "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
     ("READONLY", redis_errors.ReadOnlyError, StoreUnavailable,
      "Redis is a read-only replica: a failover is under way, or redis_url is wrong"),
-    ("MISCONF", None, StoreUnavailable,
+    ("MISCONF", None, StoreUnsaved,
      "Redis can't write its snapshot and refuses writes: look at its disk and its log"),
     ("LOADING", redis_errors.BusyLoadingError, StoreUnavailable, "Redis is still loading its data"),
     ("MASTERDOWN", redis_errors.MasterDownError, StoreUnavailable, "the Redis replica has lost its master"),
@@ -142,7 +165,7 @@ def translate(error: BaseException) -> StoreError:
         text = str(cause)
         for mark, type_, kind, advice in _KNOWN:
             if mark in text or (type_ is not None and isinstance(cause, type_)):
-                return kind(_told(advice, text, getattr(cause, "__notes__", ()) if kind is StoreRefused else ()))
+                return kind(_told(advice, text, getattr(cause, "__notes__", ()) if kind in _NAMED else ()))
     for general, kind, advice in _GENERAL:
         if isinstance(error, general):
             return kind(_told(advice, str(error)))
@@ -162,7 +185,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _told(advice: str, text: str, notes: Sequence[str] = ()) -> str:
-    """Join what to do about it, what the server said, and (for a refusal) what was sent."""
+    """Join what to do about it, what the server said, and what was sent."""
     text = text.partition(" : <")[0]  # what follows is redis-py's own view of each Sentinel's connection pool
-    parts = [part if len(part) <= 200 else f"{part[:200]}…" for part in (text, *notes[:1]) if part]
+    sent = [f"sent was {note}" for note in notes[:1]]
+    parts = [part if len(part) <= 200 else f"{part[:200]}…" for part in (text, *sent) if part]
     return f"{advice} ({'; '.join(parts)})" if parts else advice

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared_store.commands import Call, Reply, command, load_script, nothing
-from shared_store.errors import CorruptRecord
 from shared_store.keyspace import FETCH, digest
 
 _READ = load_script("read_fetch")
@@ -31,7 +30,7 @@ Known = Mapping[str, CachedFetch | None]
 
 
 def read(url: str) -> Call[CachedFetch | None]:
-    """Read what is known of a URL; None where nothing is."""
+    """Read what is known of a URL; None where nothing is, or nothing that can be read."""
     return Call((_READ([FETCH.key(digest=digest(url))]),), lambda replies: _decode(replies[0]))
 
 
@@ -73,5 +72,5 @@ def _decode(reply: Reply) -> CachedFetch | None:
             failure=None if failure is None else failure.decode(),
             fresh=fresh_for > 0,
         )
-    except UnicodeDecodeError as error:
-        raise CorruptRecord("a cached document in Redis is not text") from error
+    except UnicodeDecodeError:
+        return None  # it is fetched, and written over

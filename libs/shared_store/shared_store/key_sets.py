@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared_store.commands import Call, Reply, load_script
+from shared_store.commands import Call, Reply, command, load_script
 from shared_store.errors import CorruptRecord, KeySetConflict
 from shared_store.key_log import MOST_EVENTS, KeyEvent
 from shared_store.keyspace import KEY_LOG, KEY_SET, KEYS_UPDATED_CHANNEL
@@ -91,6 +91,21 @@ class KeySets:
             return LoadedKeySet(None if version is None else self._read(alg, version, roles), now)
 
         return Call((_LOAD([KEY_SET.key(alg=alg)]),), decode)
+
+    def version(self, alg: SigningAlg) -> Call[int]:
+        """Read the version of a key set that may be unreadable otherwise; 0 for none.
+
+        Raises:
+            CorruptRecord: of another type lies there, which no version of this project has written.
+        """
+
+        def decode(replies: list[Reply]) -> int:
+            try:
+                return int(replies[0] or 0)
+            except ValueError:
+                return 0
+
+        return Call((command("HGET", KEY_SET.key(alg=alg), "version"),), decode)
 
     def replace(self, key_set: KeySet, *, expected_version: int | None, event: KeyEvent = _WRITTEN) -> Call[None]:
         """Write a key set if the one in Redis still has the expected version (0: there is none), and log the event.

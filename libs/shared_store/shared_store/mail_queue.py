@@ -97,8 +97,8 @@ class MailQueue:
         self._gone = MAIL_GONE.key(tag=tag)
         self._dead = MAIL_DEAD.key(tag=tag)
 
-    def _taken(self, worker: str) -> str:
-        return MAIL_TAKEN.key(tag=self.tag, worker=worker)
+    def _taken(self, worker: str) -> bytes:
+        return octets(MAIL_TAKEN.key(tag=self.tag, worker=worker))
 
     def _result(self, job_id: str) -> str:
         return MAIL_RESULT.key(tag=self.tag, job=octets(job_id).decode("utf-8", "replace"))
@@ -134,7 +134,7 @@ class MailQueue:
 
     def renew(self, worker: str, *, lease: float, register: bool = False) -> Call[bool]:
         """Give a worker's lease its whole life again; False where it was gone, and with it what was in hand."""
-        words = (worker, int(lease * 1000), int(register))
+        words = (octets(worker), int(lease * 1000), int(register))
         return Call((_RENEW([self._leases], *words),), lambda replies: bool(replies[0]))
 
     async def wait_for_job(self, store: Store, worker: str, *, block: float) -> bool:
@@ -160,10 +160,10 @@ class MailQueue:
                 return None
             milliseconds, flat = replies[0]
             triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            jobs = tuple(Claimed(text(job_id), raw, deaths) for job_id, raw, deaths in triples)
+            jobs = tuple(Claimed(text_of(job_id), raw, deaths) for job_id, raw, deaths in triples)
             return Claim(milliseconds / 1000, jobs)
 
-        keys = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
+        keys: list[str | bytes] = [self._ready, self._taken(worker), self._jobs, self._leases, self._deaths]
         return Call((_CLAIM(keys, worker, room, *map(octets, known)),), decode)
 
     def finish(self, worker: str, job_id: str, outcome: Outcome, *, tell: str = "") -> Call[bool]:
@@ -175,8 +175,8 @@ class MailQueue:
         return self._finish(worker, dead.id, outcome, tell, dead.to_json())
 
     def _finish(self, worker: str, job_id: str, outcome: Outcome, tell: str, dead: str) -> Call[bool]:
-        result = self._result(job_id)
-        keys = [self._taken(worker), self._jobs, self._deaths, self._dead, result, self._ready, self._logins]
+        others = [self._jobs, self._deaths, self._dead, self._result(job_id), self._ready, self._logins]
+        keys: list[str | bytes] = [self._taken(worker), *others]
         words = (octets(job_id), outcome.value, RESULT_KEPT * 1000, tell, dead, DEAD_KEPT)
         return Call((_FINISH(keys, *words),), lambda replies: bool(replies[0]))
 
@@ -189,7 +189,7 @@ class MailQueue:
         return self._delay(worker, claimed.id, claimed.raw or b"", seconds)
 
     def _delay(self, worker: str, job_id: str, job: str | bytes, seconds: float) -> Call[bool]:
-        keys = [self._taken(worker), self._jobs, self._delayed, self._deaths, self._logins]
+        keys: list[str | bytes] = [self._taken(worker), self._jobs, self._delayed, self._deaths, self._logins]
         return Call((_DELAY(keys, octets(job_id), job, int(seconds * 1000)),), lambda replies: bool(replies[0]))
 
     def promote(self) -> Call[int]:
@@ -198,7 +198,7 @@ class MailQueue:
 
     def expired_workers(self) -> Call[list[str]]:
         """Name the workers whose lease has ended."""
-        return Call((_EXPIRED([self._leases]),), lambda replies: [name.decode() for name in replies[0][1]])
+        return Call((_EXPIRED([self._leases]),), lambda replies: list(map(text_of, replies[0][1])))
 
     def now(self) -> Call[float]:
         """Tell the time of the server that has the queue (Unix seconds)."""
@@ -206,17 +206,17 @@ class MailQueue:
 
     def gone_workers(self) -> Call[list[str]]:
         """Name the workers whose lease was ended within the last hour: a late move may have filled their hand."""
-        return Call((_GONE([self._gone], GONE_KEPT * 1000),), lambda replies: [name.decode() for name in replies[0]])
+        return Call((_GONE([self._gone], GONE_KEPT * 1000),), lambda replies: list(map(text_of, replies[0])))
 
     def reap(self, worker: str) -> Call[int]:
         """Put back what a dead worker had in hand; tells how many jobs, -1 where it is alive after all."""
-        return Call((_REAP(self._hand(worker), worker),), lambda replies: int(replies[0]))
+        return Call((_REAP(self._hand(worker), octets(worker)),), lambda replies: int(replies[0]))
 
     def give_back(self, worker: str) -> Call[int]:
         """Return what a worker has in hand, untried, and end its lease; tells how many jobs."""
-        return Call((_GIVE_BACK(self._hand(worker), worker),), lambda replies: int(replies[0]))
+        return Call((_GIVE_BACK(self._hand(worker), octets(worker)),), lambda replies: int(replies[0]))
 
-    def _hand(self, worker: str) -> list[str]:
+    def _hand(self, worker: str) -> list[str | bytes]:
         return [self._leases, self._taken(worker), self._ready, self._deaths, self._jobs, self._logins, self._gone]
 
     # --- the operator's side ---
@@ -226,7 +226,7 @@ class MailQueue:
         counts = command("LLEN", self._ready), command("ZCARD", self._delayed), command("LLEN", self._dead)
         commands = (*counts, command("ZRANGE", self._leases, 0, -1))
         ready, delayed, dead, workers = await store.run(Call(commands, tuple))
-        names = [worker.decode() for worker in workers]
+        names = [text_of(worker) for worker in workers]
         hands = await store.run(Call(tuple(command("LLEN", self._taken(name)) for name in names), list))
         return Depth(ready, delayed, dict(zip(names, hands, strict=True)), dead)
 
@@ -238,8 +238,8 @@ class MailQueue:
             pairs = (
                 zip(delayed[::2], delayed[1::2], strict=True) if delayed[:1] and type(delayed[0]) is bytes else delayed
             )
-            listed: list[tuple[str, float | None]] = [(text(job_id), None) for job_id in reversed(ready)]
-            return listed + [(text(job_id), float(due) / 1000) for job_id, due in pairs]
+            listed: list[tuple[str, float | None]] = [(text_of(job_id), None) for job_id in reversed(ready)]
+            return listed + [(text_of(job_id), float(due) / 1000) for job_id, due in pairs]
 
         commands = (
             command("LRANGE", self._ready, -most, -1),
@@ -285,9 +285,9 @@ def octets(job_id: str) -> bytes:
     return job_id.encode("utf-8", "surrogateescape")
 
 
-def text(job_id: bytes) -> str:
-    """Read an id that lies in Redis; `octets` gives the same back."""
-    return job_id.decode("utf-8", "surrogateescape")
+def text_of(name: bytes) -> str:
+    """Give an id or a worker's name as text; `octets` gives it back, whatever it is."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _outcome(text: Reply) -> Outcome | None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from shared_store.commands import Call, command
 from shared_store.dead_letters import DeadJob
 from shared_store.keyspace import MAIL_DELAYED, MAIL_GONE, MAIL_LEASES, MAIL_LOGINS, MAIL_TAKEN
-from shared_store.mail_queue import MailQueue, Outcome, octets, text
+from shared_store.mail_queue import MailQueue, Outcome, octets, text_of
 from shared_store.store import Store
 
 
@@ -88,7 +88,7 @@ async def _hands(store: Store, tag: str) -> dict[str, str]:
     """Give the ids in hand, and in whose: also of workers whose lease was ended, until they are reaped."""
     leases = command("ZRANGE", MAIL_LEASES.key(tag=tag), 0, -1), command("ZRANGE", MAIL_GONE.key(tag=tag), 0, -1)
     held, gone = await store.run(Call(leases, tuple))
-    workers = [worker.decode() for worker in dict.fromkeys((*held, *gone))]
-    lists = tuple(command("LRANGE", MAIL_TAKEN.key(tag=tag, worker=worker), 0, -1) for worker in workers)
+    workers = [text_of(worker) for worker in dict.fromkeys((*held, *gone))]
+    lists = tuple(command("LRANGE", octets(MAIL_TAKEN.key(tag=tag, worker=worker)), 0, -1) for worker in workers)
     hands = await store.run(Call(lists, list))
-    return {text(job_id): worker for worker, ids in zip(workers, hands, strict=True) for job_id in ids}
+    return {text_of(job_id): worker for worker, ids in zip(workers, hands, strict=True) for job_id in ids}

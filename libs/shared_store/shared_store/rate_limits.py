@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from shared_store.commands import Call, Reply, command, load_script, nothing
 from shared_store.keyspace import LIMIT, digest
 
+MOST_DIGITS = 19  # of a number that Redis counts with
+
 _HIT = load_script("hit_limit")
 _REFUND = load_script("refund_limit")
 
@@ -64,9 +66,17 @@ def look(counters: Sequence[Counter]) -> Call[list[Count]]:
     """Read counters without counting."""
 
     def decode(replies: list[Reply]) -> list[Count]:
-        return [Count(counter, int(hits or 0), counter.window) for counter, hits in zip(counters, replies, strict=True)]
+        return [
+            Count(counter, _number(hits), counter.window) for counter, [hits] in zip(counters, replies, strict=True)
+        ]
 
-    return Call(tuple(command("GET", counter.key) for counter in counters), decode)
+    # MGET, since it passes over what is no string.
+    return Call(tuple(command("MGET", counter.key) for counter in counters), decode)
+
+
+def _number(hits: bytes | None) -> int:
+    """Give a count; 0 for junk, which the next hit takes away."""
+    return int(hits) if hits is not None and hits.isdigit() and len(hits) < MOST_DIGITS else 0
 
 
 def refund(keys: Sequence[str]) -> Call[None]:

@@ -35,6 +35,7 @@ from shared_store.errors import (
 )
 from shared_store.outage import Outage
 from shared_store.store_url import StoreUrl
+from shared_store.troubles import Troubles
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -77,6 +78,7 @@ class Store:
         self._turns = asyncio.Semaphore(self.options.max_connections)
         self._calls = 0  # that wait for their turn or their reply
         self._outage = Outage(self._probe, several=self.url.topology == "cluster")
+        self._troubles = Troubles()
 
     @classmethod
     def of(cls, settings: StoreSettings, *, client_name: str) -> Self:
@@ -103,7 +105,7 @@ class Store:
         Raises:
             StoreError: what went wrong, in the store's own words.
         """
-        return _decode(call, await self._send(call.commands, durable=call.durable))
+        return self._decode(call, await self._send(call.commands, durable=call.durable))
 
     @overload
     async def run_all(self, first: Call[T], second: Call[U], /) -> tuple[T, U]: ...
@@ -126,7 +128,7 @@ class Store:
         values = []
         for call in calls:
             count = len(call.commands)
-            values.append(_decode(call, replies[:count]))
+            values.append(self._decode(call, replies[:count]))
             replies = replies[count:]
         return tuple(values)
 
@@ -147,7 +149,7 @@ class Store:
                 [reply] = await cluster.exchange(taker, [one], within=self.options.timeout, once=True)
             else:
                 reply = await _one(taker, one)
-            return _good([one], [reply])[0]
+            return self._good([one], [reply])[0]
 
     async def ping(self) -> None:
         """Learn whether Redis answers, by one command that touches no key.
@@ -161,6 +163,16 @@ class Store:
         where = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._client, RedisCluster) else {}
         async with self._bounded(self._client, self.options.timeout + GRACE), self.turn():
             await self._client.execute_command("PING", **where)
+            self._troubles.solved(())
+
+    async def check_ready(self) -> None:
+        """Make sure that Redis answers and refuses nothing.
+
+        Raises:
+            StoreError: it does not; for a command that was refused lately, which it was.
+        """
+        await self.ping()
+        self._troubles.check()
 
     async def _probe(self) -> None:
         """Learn whether anything answers, past the turns of those that still wait for it: of a Cluster, any master."""
@@ -213,7 +225,28 @@ class Store:
             again = await self._exchange([commands[i].with_script_text() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return _good(commands, replies)
+        return self._good(commands, replies)
+
+    def _good(self, commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
+        """Give the replies back, or raise the first that is an error."""
+        for sent, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                reply.add_note(str(sent))
+                raise reply
+        self._troubles.solved(commands)
+        return replies
+
+    def _decode(self, call: Call[T], replies: list[Reply]) -> T:
+        try:
+            return call.decode(replies)
+        except CorruptRecord as error:
+            self._troubles.note(error)
+            raise
+        except (ValueError, TypeError, AttributeError) as error:
+            kinds = ", ".join(dict.fromkeys(map(str, call.commands)))
+            told = CorruptRecord(f"a value in Redis is not what this project writes there (sent was {kinds})")
+            self._troubles.note(told)
+            raise told from error
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands in one round trip; an error that a server answered with is its command's reply."""
@@ -261,14 +294,8 @@ class Store:
                 await client.connection_pool.disconnect(inuse_connections=False)
             if client is self._client:  # which has tried again; a blocking take may have lost no more than a connection
                 self._outage.note(told)
+            self._troubles.note(told, "".join(getattr(error, "__notes__", ())))
             raise told from error
-
-
-def _decode(call: Call[T], replies: list[Reply]) -> T:
-    try:
-        return call.decode(replies)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptRecord("a value in Redis is not what this project writes there") from error
 
 
 async def _one(client: Redis, one: Command) -> Reply:
@@ -276,15 +303,6 @@ async def _one(client: Redis, one: Command) -> Reply:
         return await client.execute_command(*one.words)  # type: ignore[no-untyped-call]
     except redis_errors.ResponseError as error:
         return error
-
-
-def _good(commands: Sequence[Command], replies: list[Reply]) -> list[Reply]:
-    """Give the replies back, or raise the first that is an error."""
-    for sent, reply in zip(commands, replies, strict=True):
-        if isinstance(reply, Exception):
-            reply.add_note(f"sent was {sent}")
-            raise reply
-    return replies
 
 
 async def _ping(client: Client, **where: Any) -> None:

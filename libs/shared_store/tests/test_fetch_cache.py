@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from shared_store import fetch_cache
-from shared_store.errors import CorruptRecord
 from shared_store.fetch_cache import CachedFetch
 from shared_store.keyspace import FETCH, digest
 from shared_store.store import Store
@@ -54,14 +53,20 @@ async def test_new_document_takes_the_place_of_document_and_failure(store: Store
     assert await store.client.pttl(KEY) > 60_000
 
 
-async def test_junk_under_a_fetch_key_is_told_as_corrupt(store: Store) -> None:
-    await store.client.hset(KEY, mapping={"document": b"\xff\xfe"})
-    with pytest.raises(CorruptRecord):
-        await store.run(fetch_cache.read(URL))
+@pytest.mark.parametrize(
+    "junk",
+    [("HSET", "document", b"\xff\xfe"), ("HSET", "document", b"\xff", "stale", b"junk"), ("SET", b"\xff" * 5_000_000)],
+)
+async def test_junk_under_a_fetch_key_counts_as_nothing_and_is_written_over(
+    store: Store, junk: tuple[str | bytes, ...]
+) -> None:
+    await store.client.execute_command(junk[0], KEY, *junk[1:])
+    assert await store.run(fetch_cache.read(URL)) is None
+    await store.run(fetch_cache.write(URL, "new", fresh=60, stale=60))
+    assert await store.run(fetch_cache.read(URL)) == CachedFetch("new", None, fresh=True)
+    assert await store.client.pttl(KEY) > 60_000
+
+
+async def test_document_with_junk_in_place_of_its_time_is_stale(store: Store) -> None:
     await store.client.hset(KEY, mapping={"document": b"x", "stale": b"junk"})
-    with pytest.raises(CorruptRecord):
-        await store.run(fetch_cache.read(URL))
-    await store.client.delete(KEY)
-    await store.client.set(KEY, "a string")
-    with pytest.raises(CorruptRecord):
-        await store.run(fetch_cache.read(URL))
+    assert await store.run(fetch_cache.read(URL)) == CachedFetch("x", None, fresh=False)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared_store.errors import CorruptRecord, LockLost
+from shared_store.errors import LockLost
 from shared_store.keyspace import LOCK, UNLOCKED_CHANNEL
 from shared_store.locks import Lock, Locks, _call
 from shared_store.notices import Notices
@@ -131,7 +131,13 @@ async def test_holding_releases_at_the_end_and_gives_none_to_a_second(store: Sto
     assert await store.client.exists(KEY) == 0
 
 
-async def test_another_type_under_a_lock_is_told_as_corrupt(store: Store) -> None:
-    await store.client.rpush(KEY, "x")
-    with pytest.raises(CorruptRecord):
-        await Locks(store, Notices(store)).try_take("rotation", ttl=20)
+@pytest.mark.parametrize("junk", [("RPUSH", "x"), ("SET", b"\xff" * 5_000_000)])
+async def test_junk_under_a_lock_that_nobody_could_release_is_taken_over(
+    store: Store, junk: tuple[str, str | bytes]
+) -> None:
+    await store.client.execute_command(junk[0], KEY, junk[1])
+    locks = Locks(store, Notices(store))
+    lock = await locks.try_take("rotation", ttl=20)
+    assert lock is not None
+    assert await locks.try_take("rotation", ttl=20) is None
+    await locks.extend(lock)

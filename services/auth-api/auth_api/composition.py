@@ -152,7 +152,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
                 ),
                 metrics=metrics,
             )
-            checks = (Check("redis", store.ping), Check("signing_keys", _key_check(keyring)))
+            checks = (Check("redis", store.check_ready), Check("signing_keys", _key_check(keyring)))
             yield Service(app, checks, examination.summary, registry, count_connection=metrics.http_connections.inc)
 
 
@@ -240,7 +240,7 @@ def _app(
             commit=os.environ.get("HEROKU_SLUG_COMMIT", ""),
         ),
         webhooks=Webhooks(bounces, settings.trusted_proxies),
-        failures=Failures(answers, count_limited=metrics.auth_limited.inc),
+        failures=Failures(answers, count_limited=metrics.auth_limited.inc, count_store_error=metrics.store_error),
     )
     return Surroundings(
         app,

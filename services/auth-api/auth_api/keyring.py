@@ -44,6 +44,7 @@ class Keyring:
         self._algs = algs
         self._manual = manual
         self._known: dict[SigningAlg, KeySet] = {}
+        self._problems: dict[SigningAlg, str] = {}  # why a key set can't be read
         self._clock_offset = 0.0  # seconds to add to this machine's clock to have the server's
         self.jwk_set = jwk_set(manual or {})
 
@@ -60,7 +61,8 @@ class Keyring:
         if self._manual is not None:
             return self._manual[alg][0]
         if alg not in self._known:
-            raise NoSigningKeyError(f"there is no {alg} key yet: is key-rotator running?")
+            problem = self._problems.get(alg, "is key-rotator running?")
+            raise NoSigningKeyError(f"there is no {alg} key yet: {problem}")
         return self._known[alg].current.key
 
     def check_ready(self) -> None:
@@ -100,10 +102,13 @@ class Keyring:
         for alg in self._algs:
             try:
                 await self._read(alg)
-            except StoreUnavailable as error:  # which is told by who watches the store
-                log.debug("key_set_not_read", alg=alg, error=str(error))
             except StoreError as error:
-                log.warning("key_set_not_read", alg=alg, error=str(error))
+                # What passes by itself is told by who watches the store; of the rest, each reason once.
+                is_news = not isinstance(error, StoreUnavailable) and self._problems.get(alg) != str(error)
+                (log.warning if is_news else log.debug)("key_set_not_read", alg=alg, error=str(error))
+                self._problems[alg] = str(error)
+            else:
+                self._problems.pop(alg, None)
         if self._manual is None:
             self.jwk_set = jwk_set(
                 {alg: [published.key for published in keys.published()] for alg, keys in self._known.items()}

@@ -79,6 +79,10 @@ class Metrics:
         self.fetch_jwks = self._histogram("portier_auth_oidc_fetch_jwks_duration", "Provider keys, seconds")
         self.store_up = Gauge("portier_store_up", "Whether Redis answers (1) or not (0)", registry=registry)
         self._without_counters.register(self.store_up)
+        self._store_errors = Counter(
+            "portier_store_errors", "Requests told 503 for something about Redis", ["reason"], registry=registry
+        )
+        self._without_counters.register(self._store_errors)
         self._mail_events = Counter(
             "portier_mail_events", "What mail providers reported", ["provider", "event"], registry=registry
         )
@@ -92,6 +96,10 @@ class Metrics:
     def mail_event(self, provider: str, event: str, number: int = 1) -> None:
         """Count what a provider's webhook reported, or that its call was refused or came again."""
         self._mail_events.labels(provider, event).inc(number)
+
+    def store_error(self, reason: str) -> None:
+        """Count a request that was told 503 for what a StoreError calls its reason."""
+        self._store_errors.labels(reason).inc()
 
     def counts(self, address: EmailAddress | None) -> bool:
         """Tell whether successes of this address are counted: operators leave out their monitoring."""

@@ -51,7 +51,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (notices.run(), rotator.run(notices), examination.run())]
             try:
-                checks = (Check("redis", store.ping), Check("signing_keys", keys))
+                checks = (Check("redis", store.check_ready), Check("signing_keys", keys))
                 yield Service(checks, examination.summary, metrics.registry)
             finally:
                 for task in tasks:

@@ -15,7 +15,8 @@ import structlog
 from key_rotator.errors import KeyGenerationError, KeysBusyError
 from key_rotator.keygen import KeyMaker
 from key_rotator.policy import KEYS_NEEDED, Policy, Situation, Step, carry_out
-from shared_store.errors import StoreError
+from shared_store.commands import server_time
+from shared_store.errors import CorruptRecord, KeySetConflict, StoreError
 from shared_store.key_log import KeyEvent, LoggedEvent, log_event, logged
 from shared_store.key_sets import KeySet, KeySets
 from shared_store.locks import Lock, Locks
@@ -96,6 +97,33 @@ class KeyKeeper:
         key_set = change.carry_out(step, situation, self.policy, keys)
         await self.write(key_set, expected_version=situation.version, change=step, detail=change.detail)
         return step, key_set
+
+    async def mend(self, alg: SigningAlg, remembered: KeySet) -> KeySet | None:
+        """Write what is remembered over what can't be read; None where a newer key-rotator may have written that.
+
+        Raises:
+            KeysBusyError: another has the lock.
+            StoreError: whatever is wrong with the store.
+        """
+        lock = await self._locks.take(f"rotate-{alg}", ttl=self._lock_ttl, wait=0.0)
+        if lock is None:
+            raise KeysBusyError(f"another key-rotator is at work on the {alg} keys")
+        try:
+            with contextlib.suppress(CorruptRecord):
+                if await self._store.run(self._key_sets.version(alg)) > remembered.version:
+                    return None
+            with contextlib.suppress(CorruptRecord):
+                await self.look(alg)
+                raise KeySetConflict(f"another key-rotator has mended the {alg} keys")
+            now = await self._store.run(server_time())
+            key_set = carry_out(Step.RESTORE, Situation(alg, now, None, remembered), self.policy, ())
+            await self.write(
+                key_set, expected_version=None, change=Step.RESTORE, detail="what lay there was unreadable"
+            )
+            return key_set
+        finally:
+            with contextlib.suppress(StoreError):  # it expires by itself
+                await self._locks.release(lock)
 
     async def write(self, key_set: KeySet, *, expected_version: int | None, change: str, detail: str = "") -> None:
         """Write a key set if Redis still has that version (0: none; None: overwrite whatever is there), and log it.

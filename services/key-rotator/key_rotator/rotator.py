@@ -18,7 +18,7 @@ from key_rotator.keeper import Change, KeyKeeper
 from key_rotator.metrics import Metrics
 from key_rotator.policy import Situation, Step, decide, next_step_due
 from service_kit.tracing import step, tell
-from shared_store.errors import KeySetConflict, LockLost, StoreError, StoreUnavailable
+from shared_store.errors import CorruptRecord, KeySetConflict, LockLost, StoreError, StoreUnavailable
 from shared_store.key_sets import KeySet
 from shared_store.keyspace import KEYS_UPDATED_CHANNEL
 from shared_store.notices import Listener, Notices
@@ -85,7 +85,12 @@ class _Ward:
 
     async def _do_what_is_due(self) -> float:
         asked = time.time()
-        situation = await self._keeper.look(self._alg, remembered=self._remembered)
+        try:
+            situation = await self._keeper.look(self._alg, remembered=self._remembered)
+        except CorruptRecord:
+            if not await self._mend():
+                raise
+            return 0.0
         clock_offset = situation.now - (asked + time.time()) / 2
         if self._decide(situation) is not None:
             changed = await self._keeper.change(self._alg, Change(self._decide, remembered=self._remembered))
@@ -100,6 +105,17 @@ class _Ward:
             raise AssertionError("where there is no key set, creating one is due")
         self._remember(situation.stored, clock_offset)
         return min(max(next_step_due(situation.stored, self._keeper.policy) - situation.now, 0.0), POLL)
+
+    async def _mend(self) -> bool:
+        """Write the keys that we know over what can't be read, unless a newer key-rotator may have written that."""
+        if self._remembered is None:
+            return False
+        mended = await self._keeper.mend(self._alg, self._remembered)
+        if mended is None:
+            return False
+        self._metrics.changed(self._alg, Step.RESTORE)
+        self._remembered = mended
+        return True
 
     def _decide(self, situation: Situation) -> Step | None:
         due = decide(situation, self._keeper.policy)

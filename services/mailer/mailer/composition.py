@@ -36,7 +36,6 @@ from service_kit.internal_port import Check
 from service_kit.settings import HostPort
 from service_kit.stopping import Stop
 from shared_store.batching import Batching
-from shared_store.errors import StoreError
 from shared_store.examination import Examination
 from shared_store.locks import Locks
 from shared_store.notices import Notices
@@ -92,7 +91,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         )
         reaper = Reaper(store, Locks(store, Notices(store)), shards.queues, metrics)
         watch = Watch(store, shards.queues, metrics, clock)
-        checks = (Check("redis", store.ping), Check("lease", _registered(shards.workers)))
+        checks = (Check("redis", store.check_ready), Check("lease", _registered(shards.workers)))
         examination = Examination(store, SERVICE)
         helpers = (reaper.run, watch.run, delivery.run, tools.settling.work, examination.run)
         yield Service(shards, helpers, checks, examination.summary, registry)
@@ -180,7 +179,7 @@ def _secret(secret: SecretStr | None) -> str:
 
 def _registered(workers: Sequence[Worker]) -> Callable[[], Awaitable[None]]:
     async def check() -> None:
-        if not all(worker.lease is not None and worker.lease.is_fresh for worker in workers):
-            raise StoreError("this mailer holds no lease in Redis yet, or has lost it; it registers again by itself")
+        for worker in workers:
+            worker.check_ready()
 
     return check

@@ -13,11 +13,13 @@ from mailer.metrics import Metrics
 from shared_store.errors import StoreError
 from shared_store.locks import Locks
 from shared_store.mail_jobs import glance, is_time
+from shared_store.mail_mending import mend
 from shared_store.mail_queue import MailQueue
 from shared_store.store import Store
 
 REAP_EVERY = 1.5
 LOOK_BACK_EVERY = 15.0  # seconds between looks at the hands of workers whose lease is long ended
+MEND_EVERY = 5.0
 LOCK_TTL = 10.0
 TELL_EVERY = 5.0
 # After an outage everyone's lease may have ended: whoever lives gets this long to renew it.
@@ -36,15 +38,30 @@ class Reaper:
         self._metrics = metrics
         self._store_away = time.monotonic() - GRACE
         self._looked_back = 0.0
+        self._mended = 0.0
 
     async def run(self) -> None:
-        """Reap until cancelled."""
+        """Reap, and look for junk, until cancelled."""
         while True:
             try:
+                await self._mend()
                 await self._round()
             except StoreError:
                 self._store_away = time.monotonic()
             await asyncio.sleep(REAP_EVERY)
+
+    async def _mend(self) -> None:
+        """Look now and then whether something else lies where a queue should."""
+        if time.monotonic() - self._mended < MEND_EVERY:
+            return
+        for tag in tuple(self._queues):
+            mended = await mend(self._store, tag)
+            if mended.keys:
+                log.error(
+                    "mail_queue_mended", keys=mended.keys, jobs_put_back=mended.jobs,
+                    hint="something else was written there, and is removed: is the database shared?",
+                )  # fmt: skip
+        self._mended = time.monotonic()
 
     async def _round(self) -> None:
         looks_back = time.monotonic() - self._looked_back > LOOK_BACK_EVERY

@@ -12,7 +12,7 @@ import structlog
 from mailer.jobs import Jobs, Tools
 from mailer.lease import LEASE, RENEW, Lease, Slot, Slots, new_worker_name
 from service_kit.stopping import Stop
-from shared_store.errors import StoreError
+from shared_store.errors import StoreError, StoreUnavailable
 from shared_store.mail_queue import Claimed, MailQueue
 from shared_store.store import Store
 
@@ -38,6 +38,21 @@ class Worker:
         self._slots = slots
         self._look = False  # whether a claim may find something
         self.lease: Lease | None = None
+        self._problem: StoreError | None = None  # of the last try to register or to take
+
+    def check_ready(self) -> None:
+        """Make sure that mail can be taken.
+
+        Raises:
+            StoreError: why not.
+        """
+        if self.lease is None or not self.lease.is_fresh:
+            why = f": {self._problem}" if self._problem else ""
+            raise StoreError(
+                f"this mailer holds no lease in Redis yet, or has lost it; it registers again by itself{why}"
+            )
+        if self._problem is not None and not isinstance(self._problem, StoreUnavailable):
+            raise self._problem
 
     async def run(self, stop: Stop) -> None:
         """Work until a stop is asked for; after a lost lease, begin anew under another name."""
@@ -56,10 +71,12 @@ class Worker:
             try:
                 await self._store.run(self._queue.register(worker, lease=LEASE))
             except StoreError as error:
+                self._problem = error
                 log.debug("registering_failed", error=str(error))
                 await stop.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
+                self._problem = None
                 log.info("worker_registered", worker=worker)
                 return Lease(worker)
         return None
@@ -79,8 +96,9 @@ class Worker:
         while not (stop.requested or lease.lost.is_set()):
             try:
                 await self._take_some(lease, stop, group)
-                pause = PAUSE
+                pause, self._problem = PAUSE, None
             except StoreError as error:
+                self._problem = error
                 log.debug("taking_failed", error=str(error))
                 await stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 pause = min(pause * 2, LONGEST_PAUSE)

@@ -28,7 +28,7 @@ for i = #hand, 1, -1 do
   if not known[id] then
     table.insert(news, id)
     table.insert(news, redis.call('HGET', KEYS[3], id))
-    table.insert(news, tonumber(redis.call('HGET', KEYS[5], id) or '0'))
+    table.insert(news, tonumber(redis.call('HGET', KEYS[5], id) or '0') or 0)
   end
 end
 local time = redis.call('TIME')

@@ -5,8 +5,10 @@
 -- ARGV[3]  life, milliseconds (take, extend)
 -- ARGV[4]  channel on which a release is told (release)
 -- returns  1 where the holder has it now (take, extend) or had it (release), else 0
-local holder = redis.call('GET', KEYS[1])
-if ARGV[1] == 'take' and not holder then
+local holder = redis.pcall('GET', KEYS[1])
+-- What is no string, or would never end, is not ours: a lock that nobody can release must not stop the work for ever.
+local is_held = type(holder) == 'string' and redis.call('PTTL', KEYS[1]) ~= -1
+if ARGV[1] == 'take' and not is_held then
   -- A deletion first: a full server lets a script that has deleted go on writing, and reaping needs a lock.
   redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])

@@ -20,6 +20,8 @@ while true do
   end
   local id = newest(KEYS[6], KEYS[5], KEYS[4], taken)
   redis.call('RPUSH', KEYS[3], id)
-  redis.call('HINCRBY', KEYS[4], id, 1)
+  if type(redis.pcall('HINCRBY', KEYS[4], id, 1)) == 'table' then
+    redis.call('HSET', KEYS[4], id, 1) -- what lies there is no number
+  end
   moved = moved + 1
 end

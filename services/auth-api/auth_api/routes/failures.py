@@ -29,7 +29,7 @@ from auth_api.oidc.responses import error_response
 from auth_api.pages import ErrorKind
 from auth_api.routes.answers import Answers, json_answer, leading_to
 from auth_api.routes.requests import locale_of, wants_json
-from shared_store.errors import CorruptRecord, StoreAway, StoreRefused, StoreUnavailable
+from shared_store.errors import CorruptRecord, StoreAway, StoreRefused, StoreUnavailable, StoreUnsaved
 
 log = structlog.get_logger(__name__)
 
@@ -55,9 +55,12 @@ class Told:
 class Failures:
     """Wraps handlers so that each of their errors becomes an answer."""
 
-    def __init__(self, answers: Answers, *, count_limited: Callable[[], None]) -> None:
+    def __init__(
+        self, answers: Answers, *, count_limited: Callable[[], None], count_store_error: Callable[[str], None]
+    ) -> None:
         self._answers = answers
         self._count_limited = count_limited
+        self._count_store_error = count_store_error
 
     def guard(self, handler: Handler) -> Handler:
         """Give the handler with its errors answered: as a page, or as JSON to who asks for it."""
@@ -134,6 +137,7 @@ class Failures:
                 wait = error.retry_after
                 return Told(429, "access_denied", "too many requests", ErrorKind.RATE_LIMITED, retry_after=wait)
             case StoreUnavailable() | StoreRefused() | CorruptRecord() | CorruptRecordError():
+                self._count_store_error(CorruptRecord.reason if isinstance(error, CorruptRecordError) else error.reason)
                 return _store_failed(error)
             case NoSigningKeyError():
                 log.warning("no_signing_key", error=str(error))
@@ -146,14 +150,15 @@ class Failures:
 
 
 def _store_failed(error: StoreUnavailable | StoreRefused | CorruptRecord | CorruptRecordError) -> Told:
+    # The store has said what it refused or could not read; who knows one such login must not fill the log with it.
     if isinstance(error, CorruptRecord | CorruptRecordError):
-        log.error("record_unreadable", error=str(error))
+        log.debug("record_unreadable", error=str(error))
         return _unavailable("something that the service keeps can't be read", REFUSED_WAIT)
     if isinstance(error, StoreRefused):
-        log.error("store_refused", error=str(error))
+        log.debug("store_refused", error=str(error))
         return _unavailable("the service can't use its store until its operator has seen to it", REFUSED_WAIT)
-    # That Redis is away is said every few seconds already, however many ask meanwhile.
-    tell = log.debug if isinstance(error, StoreAway) else log.warning
+    # That Redis is away, or can't write its snapshot, is said every few seconds already, however many ask meanwhile.
+    tell = log.debug if isinstance(error, StoreAway | StoreUnsaved) else log.warning
     tell("store_unavailable", error=str(error))
     return _unavailable("the service can't reach its store for the moment", error.retry_after)
 
