@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -29,9 +30,11 @@ class Catcher(Mailbox):
     """A mail server on a port of its own that can be slow, and gone."""
 
     delay = 0.0
+    begun = 0  # mails of which the content has come; their answer may be still to come
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a mail (called by aiosmtpd)."""
+        self.begun += 1
         await asyncio.sleep(self.delay)
         return await super().handle_DATA(server, session, envelope)
 
@@ -82,6 +85,16 @@ class Service:
         command = [*self._command[:-1], *words]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
 
+    def metric(self, name: str) -> float:
+        """A sample of /metrics by its name and labels, as they are written there; 0 where there is none."""
+        lines = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+    def lines(self, text: str = "") -> list[dict[str, Any]]:
+        """Its log, line by line: those that have this in them."""
+        written = self.log.read_text().splitlines()
+        return [json.loads(line) for line in written if text in line and line.startswith("{")]
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
@@ -103,6 +116,10 @@ class Broker:
     @property
     def services(self) -> list[Service]:
         return [*self.apis, *self.mailers, *self.rotators]
+
+    @property
+    def one_of_each(self) -> list[Service]:
+        return [self.apis[0], self.mailers[0], self.rotators[0]]
 
     def until_ready(self) -> None:
         for service in self.services:
@@ -174,11 +191,13 @@ def broker(
     server: contextlib.AbstractContextManager[RedisServer] | None = None,
     users: Mapping[str, str] | None = None,
     mailbox: Catcher | None = None,
+    starts: bool = True,
     **settings: object,
 ) -> Iterator[Broker]:
     """Run it while the block runs, on a Valkey of its own that keeps what is written, or on another server.
 
     `users` are the passwords of the services, where each has a user of its name; `folder` then has each one's URL.
+    Unless it `starts`, nobody waits for it to be ready.
     """
     mailbox, ports = mailbox or Catcher(URL), [free_port(), free_port()]
     smtp = open_smtp(mailbox, free_port())
@@ -216,7 +235,8 @@ def broker(
         for service in running.services:
             service.start()
         try:
-            running.until_ready()
+            if starts:
+                running.until_ready()
             yield running
         finally:
             for service in running.services:

@@ -50,7 +50,8 @@ class Notices:
             try:
                 await self._follow()
             except Exception as error:  # noqa: BLE001  any failure here means only that hints are missing for a while
-                log.info("notices_interrupted: %s", translate(error))
+                level = logging.INFO if self.connected.is_set() else logging.DEBUG  # once an interruption
+                log.log(level, "notices_interrupted: %s", translate(error))
             finally:
                 self.connected.clear()
             await asyncio.sleep(RETRY_AFTER)

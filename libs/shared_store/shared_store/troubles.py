@@ -10,7 +10,8 @@ from shared_store.commands import Command
 from shared_store.errors import CorruptRecord, StoreError, StoreRefused
 
 SAY_AGAIN = 60.0  # seconds after which the same is logged again, however often it happens meanwhile
-REFUSED_FOR = 30.0  # seconds for which a refusal keeps a service from being ready, where nothing tries it again
+REFUSED_FOR = 15.0  # seconds for which a refusal keeps a service from being ready, where nothing tries it again
+MOST_TOLD = 5  # refusals at readiness
 MOST = 200  # different ones that are remembered
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,12 @@ class Troubles:
         """Make sure that nothing was refused lately that has not gone well since.
 
         Raises:
-            StoreRefused: the last refusal.
+            StoreRefused: the last few of the refusals.
         """
         since = time.monotonic() - REFUSED_FOR
         self._refused = {sent: entry for sent, entry in self._refused.items() if entry[0] > since}
         if self._refused:
-            raise list(self._refused.values())[-1][1]
+            raise StoreRefused("; ".join(str(error) for _, error in list(self._refused.values())[-MOST_TOLD:]))
 
     def _say(self, event: str, error: StoreError) -> None:
         text, now = str(error), time.monotonic()

@@ -23,7 +23,7 @@ class Step(StrEnum):
     RENEW = "renew"  # its next key is out of date as well: two new keys
     ROTATE = "rotate"  # the next key signs from now on
     RETIRE = "retire"  # keys go whose last token has expired
-    RESTORE = "restore"  # Redis forgot what we know: write it again
+    RESTORE = "restore"  # Redis forgot what we know, or does not know what we signed with: write both
     RESEAL = "reseal"  # the same keys, sealed as is configured now
     REVOKE = "revoke"  # keys that others may have go at once; only by hand
 
@@ -70,7 +70,7 @@ class Situation:
 def decide(situation: Situation, policy: Policy) -> Step | None:
     """Name the step that is due, or None."""
     stored, now = situation.stored, situation.now
-    if _was_forgotten(situation):
+    if _was_forgotten(situation) or _is_other_side(situation, policy):
         return Step.RESTORE
     if stored is None:
         return Step.CREATE
@@ -203,16 +203,29 @@ def _was_forgotten(situation: Situation) -> bool:
     return stored is None or (remembered.version >= stored.version and remembered != stored)
 
 
-def _restored(situation: Situation, policy: Policy) -> KeySet:
-    """Give what we know with a version above both, and with what signed meanwhile among the retired.
+def _is_other_side(situation: Situation, policy: Policy) -> bool:
+    """Tell whether the newer set in Redis was made where nobody knew of ours: by the other side of a split.
 
-    Where the other set has revoked what ours signs with, it is the other that is written, and ours that has signed
-    meanwhile.
+    Whoever follows ours has its current key among the published, the revoked, or retires it long after its time.
+    """
+    stored, ours = situation.stored, situation.remembered
+    if stored is None or ours is None or situation.now >= ours.current.signs_until + policy.retirement:
+        return False
+    known = {*(key.key.kid for key in stored.published()), *stored.revoked}
+    return any(key.key.kid not in known for key in retired(ours, situation.now, policy))
+
+
+def _restored(situation: Situation, policy: Policy) -> KeySet:
+    """Give the newer of what we know and what Redis has, above both, and what signed in the other among the retired.
+
+    Where one has revoked what the newer signs with, it is that one which is written.
     """
     ours, theirs, now = situation.remembered, situation.stored, situation.now
     if ours is None:
         raise ValueError("there is nothing to restore")
     revoked = _together(ours.revoked, () if theirs is None else theirs.revoked)
+    if theirs is not None and theirs.version > ours.version:
+        ours, theirs = theirs, ours
     if theirs is not None and _uses_revoked(replace(ours, revoked=revoked)):
         ours, theirs = theirs, ours
     known = {key.key.kid for key in ours.published()}

@@ -130,6 +130,26 @@ def test_what_signed_in_a_set_that_loses_stays_published() -> None:
     assert [key.key for key in restored.previous] == [theirs.current.key]
 
 
+def test_what_signed_on_the_older_side_of_a_split_is_published_again_beside_the_newer() -> None:
+    first = _first()
+    ours = _do(Step.ROTATE, _at(_do(Step.ROTATE, _at(first, NOW + 1000)), NOW + 2000))
+    theirs = _do(Step.ROTATE, _at(_do(Step.ROTATE, _at(first, NOW + 1001)), NOW + 2001))
+    assert theirs.version > ours.version
+    situation = _at(theirs, NOW + 2002, ours)
+    assert decide(situation, POLICY) is Step.RESTORE
+    together = _do(Step.RESTORE, situation)
+    assert (together.current, together.next) == (theirs.current, theirs.next)
+    assert {ours.current.key.kid, *_kids(ours)[2:]} <= set(_kids(together))
+    assert len(_kids(together)) == len(set(_kids(together)))
+    assert together.version > theirs.version
+    for remembered in (ours, theirs, together):
+        assert decide(_at(together, NOW + 2003, remembered), POLICY) is None
+    # Once their tokens have expired they go, and nobody brings them back.
+    after = _do(Step.RETIRE, _at(together, NOW + 2002 + POLICY.retirement))
+    for remembered in (theirs, together):
+        assert decide(_at(after, NOW + 2002 + POLICY.retirement, remembered), POLICY) is not Step.RESTORE
+
+
 def test_newer_set_in_redis_wins_over_memory() -> None:
     first = _first()
     assert decide(_at(_do(Step.ROTATE, _at(first, NOW + 1000)), NOW + 1001, first), POLICY) is None
