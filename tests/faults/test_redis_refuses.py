@@ -175,7 +175,7 @@ DENIALS: Mapping[str, tuple[str, list[str], str, str]] = {
     "auth-api: a command in a script": ("auth-api", ["-lpush"], "+lpush", "enqueue_mail on mail:{*}:ready"),
     "mailer: a key": ("mailer", keys_but("mailer", "mail:{*}:ready"), "~mail:{*}:ready", "claim_mail on mail:{*}"),
     "mailer: a command": ("mailer", ["-blmove"], "+blmove", "BLMOVE on mail:{*}:ready mail:{*}:taken:*"),
-    "mailer: a command in a script": ("mailer", ["-zadd"], "+zadd", "renew_lease on mail:{*}:leases"),
+    "mailer: a command in a script": ("mailer", ["-zadd"], "+zadd", "on mail:{*}:leases"),
     "key-rotator: a key": ("key-rotator", keys_but("key-rotator", "keys:{*}"), "~keys:{*}", "load_key_set on keys:{*}"),
     "key-rotator: a command": ("key-rotator", ["-evalsha"], "+evalsha", "load_key_set on keys:{*}"),
     "key-rotator: a command in a script": ("key-rotator", ["-hmget"], "+hmget", "load_key_set on keys:{*}"),
