@@ -11,7 +11,7 @@ from typing import Any
 
 from mailer.errors import MailerError
 from mailer.reaper import oldest_age
-from service_kit.listing import table, utc
+from service_kit.listing import printable, table, utc
 from shared_store.dead_letters import DeadJob
 from shared_store.mail_jobs import VERSION, glance, is_time
 from shared_store.mail_queue import DEAD_KEPT, MailQueue
@@ -37,7 +37,7 @@ async def show_depth(store: Store, queues: Queues, arguments: argparse.Namespace
     for facts in found:
         tag, in_hand = facts["queue"], facts["in_hand"]
         for worker, number in in_hand.items():
-            print(f"in hand of {worker} ({tag}): {number}")
+            print(f"in hand of {printable(worker)} ({tag}): {number}")
         if not facts["mailers"] and (facts["ready"] or facts["delayed"] or any(in_hand.values())):
             print(f"NO MAILER serves {tag}: start one, or see in its log what it waits for")
     return 0
