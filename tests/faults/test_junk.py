@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ TEXT = b'{"not": "what is written there"}'
 SECRET = "the-secret-of-postmarks-calls-32ch"
 SETTINGS: Mapping[str, Any] = {
     "suppression_key": "a key of at least thirty-two characters", "postmark_webhook_secret": SECRET,
-    "allowed_domains": "",
+    "mailgun_webhook_key": SECRET, "allowed_domains": "",
+    "token_ttl": 86_400,  # no key is retired meanwhile
 }  # fmt: skip
 ASKED = 6  # times that everything is asked for
 LINES = 20  # of warnings and errors that one service may write about it: far fewer than it is asked
@@ -51,6 +53,7 @@ class People:
         token = httpx.post(f"{running.urls[0]}/token", data=codes[1], timeout=30).json()["access_token"]
         bounced = f"bounced-{name}@example.org"
         assert _bounces(running, bounced).is_success
+        assert _complains(running, bounced).is_success
         running.begin(f"nobody-{name}@example.org")
         return cls({"session": mail.session, "code": mail.code, "device_ok": "1"}, codes[0], token, bounced)
 
@@ -71,6 +74,15 @@ def _code_of(running: Broker, address: str) -> dict[str, str]:
 def _bounces(running: Broker, address: str) -> httpx.Response:
     report = {"RecordType": "Bounce", "Type": "HardBounce", "TypeCode": 1, "Email": address, "Inactive": True}
     return httpx.post(f"{running.urls[0]}/webhooks/postmark", json=report, auth=("postmark", SECRET), timeout=30)
+
+
+def _complains(running: Broker, address: str) -> httpx.Response:
+    """A signed webhook, which is remembered."""
+    when = str(int(time.time()))
+    signature = hmac.digest(SECRET.encode(), f"{when}{address}".encode(), "sha256").hex()
+    signed = {"timestamp": when, "token": address, "signature": signature}
+    report = {"signature": signed, "event-data": {"event": "complained", "recipient": address}}
+    return httpx.post(f"{running.urls[0]}/webhooks/mailgun", json=report, timeout=30)
 
 
 def _concrete(running: Broker, kind: KeyPattern) -> list[str | bytes]:
@@ -102,7 +114,9 @@ def wrong_fields(running: Broker, key: str | bytes, kind: KeyPattern) -> None:
 
 
 def _write(running: Broker, key: str | bytes, kind: KeyPattern, junk: bytes) -> None:
-    ask: Callable[..., object] = running.redis.ask
+    ask: Callable[..., bytes] = running.redis.ask
+    if ask("TYPE", key).decode().upper() != kind.type:
+        ask("DEL", key)
     if kind.type == "STRING":
         ask("SET", key, junk)
     elif kind.type == "HASH":
@@ -141,10 +155,10 @@ def test_junk_under_any_key_is_told_and_everyone_else_goes_on(whole: Broker, kin
     began = time.monotonic()
     _is_asked_for(whole, people, name)
     until(lambda: _logs_in(whole, f"fresh-{time.monotonic_ns()}@example.org"), bound=60)
-    _is_shown(whole, kind)
     if kind in {LOCK, KEY_SET, KEY_LOG}:
         whole.rotators[0].command("rotate", "--now")
         until(lambda: whole.kids(0)[0] == whole.kids(1)[0] == kids[1], bound=60)
+    _is_shown(whole, kind)
     assert set(kids) <= set(whole.kids())
     whole.until_ready()
     whole.log_in(f"later-{name}@example.org")
@@ -167,6 +181,7 @@ def _is_asked_for(running: Broker, people: People, name: str) -> None:
             httpx.get(f"{api}/userinfo", headers={"Authorization": f"Bearer {people.has_token}"}, timeout=30),
             running.begin(people.bounced, api=number % 2),
             _bounces(running, f"again-{people.bounced}"),
+            _complains(running, people.bounced),
             running.begin(f"asks-{number}-{name}@example.org", api=number % 2),
             httpx.get(f"{api}/keys.json", timeout=30),
         ]

@@ -74,7 +74,8 @@ MAILER: Final = Access(
         "mail_logins", "mend_mail", "promote_mail", "reap_mail", "renew_lease", "revive_mail",
     ),
     sends=(
-        "blmove", "del", "exists", "get", "hget", "llen", "lrange", "pttl", "scan", "set", "wait", "zcard", "zrange",
+        "blmove", "del", "exists", "get", "hget", "llen", "lrange", "mget", "pttl", "scan", "set", "wait", "zcard",
+        "zrange",
     ),
     channels=(UNLOCKED_CHANNEL, mail_result_channel("*")),
 )  # fmt: skip

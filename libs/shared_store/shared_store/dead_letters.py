@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-from shared_store.mail_jobs import MailJob, is_time
+from shared_store.mail_jobs import MOST_OF_ID, MailJob, is_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class DeadJob:
         )
 
     def to_json(self) -> str:
-        """Write it as it lies in Redis."""
-        return json.dumps(asdict(self))
+        """Write it as it lies in Redis; of an id that is junk, no more than one of ours has."""
+        return json.dumps(asdict(self) | {"id": self.id[:MOST_OF_ID]})
 
     @classmethod
     def from_json(cls, text: bytes) -> DeadJob:

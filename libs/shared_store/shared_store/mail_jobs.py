@@ -19,7 +19,8 @@ from shared_store.keyspace import digest
 VERSION = 1
 HISTORY = 20  # attempts that a job remembers
 LATEST = 1e11  # Unix time; the calendar ends long before floats do
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_OF_ID = 64  # characters
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MOST_OF_ID}}}")
 
 
 class NewerJob(StoreError):  # noqa: N818
@@ -128,6 +129,11 @@ def glance(raw: bytes | None) -> dict[str, Any]:
         return dict(json.loads(raw or b"{}"))
     except (ValueError, TypeError, RecursionError):
         return {}
+
+
+def due_at(score: bytes | float) -> float:
+    """Read when a job is due (Unix seconds); junk may be put off for ever, which no calendar knows."""
+    return min(max(float(score) / 1000, 0.0), LATEST)
 
 
 def is_time(value: object) -> TypeGuard[float]:

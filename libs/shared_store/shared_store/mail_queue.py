@@ -26,7 +26,7 @@ from shared_store.keyspace import (
     MAIL_RESULT,
     MAIL_TAKEN,
 )
-from shared_store.mail_jobs import MailJob
+from shared_store.mail_jobs import MailJob, due_at
 from shared_store.store import Store
 
 RESULT_KEPT = 120  # seconds
@@ -239,7 +239,7 @@ class MailQueue:
                 zip(delayed[::2], delayed[1::2], strict=True) if delayed[:1] and type(delayed[0]) is bytes else delayed
             )
             listed: list[tuple[str, float | None]] = [(text_of(job_id), None) for job_id in reversed(ready)]
-            return listed + [(text_of(job_id), float(due) / 1000) for job_id, due in pairs]
+            return listed + [(text_of(job_id), due_at(due)) for job_id, due in pairs]
 
         commands = (
             command("LRANGE", self._ready, -most, -1),

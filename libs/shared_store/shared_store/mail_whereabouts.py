@@ -56,12 +56,12 @@ async def list_jobs(store: Store, queue: MailQueue, *, most: int) -> list[Wherea
 
 async def find_job(store: Store, queue: MailQueue, job_id: str) -> Whereabouts | None:
     """Tell where a job is; None where nothing is known of it."""
-    due_at = Call((command("ZSCORE", MAIL_DELAYED.key(tag=queue.tag), octets(job_id)),), lambda replies: replies[0])
-    raw, due, outcome = await store.run_all(queue.show(job_id), due_at, queue.result(job_id))
+    put_off = Call((command("ZSCORE", MAIL_DELAYED.key(tag=queue.tag), octets(job_id)),), lambda replies: replies[0])
+    raw, due, outcome = await store.run_all(queue.show(job_id), put_off, queue.result(job_id))
     if raw is None:
         return await _no_more(store, queue, job_id, outcome)
     if due is not None:
-        return Whereabouts(job_id, Place.DELAYED, raw, due=float(due) / 1000)
+        return Whereabouts(job_id, Place.DELAYED, raw, due=due_at(due))
     if worker := (await _hands(store, queue.tag)).get(job_id):
         return Whereabouts(job_id, Place.IN_HAND, raw, worker=worker)
     login = command("HGET", MAIL_LOGINS.key(tag=queue.tag), octets(job_id.partition("-")[0]))

@@ -16,6 +16,8 @@ from shared_store.keyspace import SUPPRESSED, WEBHOOK_SEEN, digest
 from shared_store.scanning import tags_of
 from shared_store.store import Store
 
+GONE = -2  # as PTTL tells it
+
 
 class Reason(StrEnum):
     """Why nothing is mailed to an address."""
@@ -84,8 +86,8 @@ class Suppressions:
 
 def _entry(name: str) -> Call[Suppression | None]:
     def decode(replies: list[Reply]) -> Suppression | None:
-        text, milliseconds = replies
-        if text is None:
+        [text], milliseconds = replies
+        if milliseconds == GONE:
             return None  # it ended just now
         try:
             values = json.loads(text)
@@ -95,7 +97,7 @@ def _entry(name: str) -> Call[Suppression | None]:
         return Suppression(name, reason, source, since, max(0, milliseconds) / 1000)
 
     key = SUPPRESSED.key(digest=name)
-    return Call((command("GET", key), command("PTTL", key)), decode)
+    return Call((command("MGET", key), command("PTTL", key)), decode)  # MGET passes over what is no string
 
 
 def webhook_seen(name: str) -> Call[bool]:

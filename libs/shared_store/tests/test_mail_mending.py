@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shared_store.keyspace import KEYS
-from shared_store.mail_jobs import MailJob
+from shared_store.mail_jobs import LATEST, MailJob
 from shared_store.mail_mending import Mended, mend
 from shared_store.mail_queue import MailQueue
-from shared_store.mail_whereabouts import count_mailers, list_jobs
+from shared_store.mail_whereabouts import count_mailers, find_job, list_jobs
 from shared_store.store import Store
 
 QUEUE = MailQueue()
@@ -66,6 +66,15 @@ async def test_workers_with_odd_names_are_reaped_like_any_other(store: Store) ->
     assert await count_mailers(store, QUEUE) == 0
     assert [one.id for one in await list_jobs(store, QUEUE, most=9)] == ["one"]
     assert await mend(store, "mail") == Mended()
+
+
+async def test_junk_that_is_put_off_for_ever_is_listed_with_a_time_that_calendars_know(store: Store) -> None:
+    await store.client.zadd("mail:{mail}:delayed", {"late": "inf", "early": "-inf"})
+    assert await store.run(QUEUE.waiting(most=9)) == [("early", 0.0), ("late", LATEST)]
+    await store.client.hset("mail:{mail}:jobs", "late", "x")
+    found = await find_job(store, QUEUE, "late")
+    assert found is not None
+    assert found.due == LATEST
 
 
 async def test_junk_among_the_deaths_stops_no_claim_and_no_reaping(store: Store) -> None:

@@ -20,7 +20,7 @@ from shared_store.batching import Batching
 from shared_store.commands import Call
 from shared_store.dead_letters import DeadJob
 from shared_store.errors import CorruptRecord, StoreError
-from shared_store.mail_jobs import MailJob, NewerJob, glance, is_time
+from shared_store.mail_jobs import MOST_OF_ID, MailJob, NewerJob, glance, is_time
 from shared_store.mail_queue import POISON_DEATHS, Claimed, MailQueue, Outcome
 
 T = TypeVar("T")
@@ -60,11 +60,11 @@ class Jobs:
         try:
             job = MailJob.from_json(claimed.raw or b"")
         except NewerJob as error:
-            log.warning("mail_job_newer", job=claimed.id, error=str(error))
+            log.warning("mail_job_newer", job=claimed.id[:MOST_OF_ID], error=str(error))
             await self._leave(claimed, lease)
             return
         except CorruptRecord as error:
-            log.error("mail_job_malformed", job=claimed.id, error=str(error))  # noqa: TRY400  the message says it all
+            log.error("mail_job_malformed", job=claimed.id[:MOST_OF_ID], error=str(error))  # noqa: TRY400  it says it all
             await self._bury(DeadJob(claimed.id, "malformed", self._tools.clock.now()), Outcome.FAILED, lease)
             return
         names = {"login": job.login} if job.login else {}
@@ -75,7 +75,7 @@ class Jobs:
         ):
             current.tell(job=claimed.id, attempt=job.attempts + 1, login=job.login)
             if job.id != claimed.id:
-                log.error("mail_job_malformed", job=claimed.id, error="it lies under another id")
+                log.error("mail_job_malformed", job=claimed.id[:MOST_OF_ID], error="it lies under another id")
                 await self._bury(DeadJob(claimed.id, "malformed", self._tools.clock.now()), Outcome.FAILED, lease)
             elif claimed.deaths >= POISON_DEATHS and job.id not in self._delivered:
                 await self._give_up(job, "poison", Outcome.FAILED, lease)

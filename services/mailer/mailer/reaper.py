@@ -20,6 +20,7 @@ from shared_store.store import Store
 REAP_EVERY = 1.5
 LOOK_BACK_EVERY = 15.0  # seconds between looks at the hands of workers whose lease is long ended
 MEND_EVERY = 5.0
+MOST_OF_NAME = 80  # characters of a worker's name that are told, lest junk fill the log
 LOCK_TTL = 10.0
 TELL_EVERY = 5.0
 # After an outage everyone's lease may have ended: whoever lives gets this long to renew it.
@@ -87,7 +88,7 @@ class Reaper:
         moved = await self._store.run(queue.reap(worker))
         if moved > 0:
             self._metrics.reaped.inc(moved)
-            log.warning("worker_reaped", worker=worker, jobs=moved)
+            log.warning("worker_reaped", worker=worker[:MOST_OF_NAME], jobs=moved)
 
 
 class Watch:

@@ -128,7 +128,7 @@ class Worker:
                 return
             self._clock.set(claim.time)
             self._look = len(claim.jobs) >= reserved
-            for claimed in claim.jobs:
+            for claimed in {claimed.id: claimed for claimed in claim.jobs}.values():  # junk may lie there twice
                 # Some may be more than was reserved: those for jobs that are settled in Redis, but not at an end here.
                 self._begin(claimed, lease, group, Slot(self._slots, taken=reserved > 0))
                 reserved = max(0, reserved - 1)
@@ -141,8 +141,8 @@ class Worker:
         lease.hand[claimed.id] = task
 
         def end(_task: asyncio.Task[None]) -> None:
-            del lease.hand[claimed.id]
             slot.free()
+            del lease.hand[claimed.id]
 
         task.add_done_callback(end)
 

@@ -33,6 +33,17 @@ async def test_worker_with_an_odd_name_ends_no_mailer_and_its_job_is_sent(
         await until(lambda: is_done(valkey_store))
 
 
+async def test_junk_that_lies_in_line_twice_is_buried_and_takes_no_place_for_ever(
+    valkey_store: Store, smtp: SmtpServer, start: Start
+) -> None:
+    async with start(mail_concurrency=1):
+        for _ in range(3):
+            await valkey_store.client.execute_command("RPUSH", MAIL_READY.key(tag="mail"), *[ODD] * 4)
+        await enqueue(valkey_store, job("jane@example.org"))
+        await until(lambda: smtp.recipients == ["jane@example.org"])
+        await until(lambda: is_done(valkey_store))
+
+
 async def test_junk_in_the_place_of_the_queue_is_told_and_removed_and_the_next_mail_is_sent(
     valkey_url: str, valkey_store: Store
 ) -> None:
