@@ -95,10 +95,9 @@ class Service:
         written = self.log.read_text().splitlines()
         return [json.loads(line) for line in written if text in line and line.startswith("{")]
 
-    def command(self, *words: str) -> str:
-        """Run one of its commands as its operator does, and give what is printed."""
-        line = [sys.executable, "-P", "-m", self.module, *words]
-        done = subprocess.run(line, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
+    def does(self, *words: str) -> str:
+        """Run a command that has to succeed, and give what is printed."""
+        done = self.command(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -73,9 +73,9 @@ def test_subscriptions_that_are_cut_again_and_again_cost_no_login_and_no_change_
             assert refused.status_code == 400, "the outcome is told within mail_wait, though nobody hears of it"
             assert "nobody-" in refused.text
         before = running.kids()
-        rotator.command("rotate", "--now")
+        rotator.does("rotate", "--now")
         until(lambda: running.kids(0)[0] == running.kids(1)[0] == before[1], bound=60)
-        rotator.command("revoke", before[1])
+        rotator.does("revoke", before[1])
         until(lambda: not {before[1]} & {*running.kids(0), *running.kids(1)}, bound=60)
         assert running.kids(0) == running.kids(1)
         running.log_in("deaf-after@example.org")
@@ -97,7 +97,7 @@ def test_scripts_that_are_flushed_again_and_again_are_noticed_by_nobody(running:
     with again_and_again(lambda: running.redis.ask("SCRIPT", "FLUSH"), every=0.02) as times:
         for number in range(10):
             running.log_in(f"flushed-{number}@example.org")
-        running.rotators[1].command("rotate", "--now")
+        running.rotators[1].does("rotate", "--now")
         until(lambda: running.kids(0)[0] == running.kids(1)[0] == before[1], bound=60)
         running.log_in("flushed-after@example.org")
         assert times() > 50

@@ -156,7 +156,7 @@ def test_junk_under_any_key_is_told_and_everyone_else_goes_on(whole: Broker, kin
     _is_asked_for(whole, people, name)
     until(lambda: _logs_in(whole, f"fresh-{time.monotonic_ns()}@example.org"), bound=60)
     if kind in {LOCK, KEY_SET, KEY_LOG}:
-        whole.rotators[0].command("rotate", "--now")
+        whole.rotators[0].does("rotate", "--now")
         until(lambda: whole.kids(0)[0] == whole.kids(1)[0] == kids[1], bound=60)
     _is_shown(whole, kind)
     assert set(kids) <= set(whole.kids())
@@ -194,12 +194,12 @@ def _is_shown(running: Broker, kind: KeyPattern) -> None:
     _, mailer, rotator = running.one_of_each
     if kind.glob.startswith("mail:"):
         for words in ("list", "dead"):
-            mailer.command("queue", words)
-        mailer.command("queue")
+            mailer.does("queue", words)
+        mailer.does("queue")
     elif kind is SUPPRESSED:
-        mailer.command("suppressions", "list")
+        mailer.does("suppressions", "list")
     elif kind is KEY_LOG:
-        rotator.command("log")
+        rotator.does("log")
 
 
 def _logs_in(running: Broker, address: str) -> bool:

@@ -115,7 +115,7 @@ def test_keys_of_both_sides_of_a_split_become_one_set_in_which_every_token_verif
         until(lambda: serves(old) and serves(new))
         running.until_ready()
         for side in (0, 0, 1, 1):
-            running.rotators[side].command("rotate", "--now", "--alg", "RS256")
+            running.rotators[side].does("rotate", "--now", "--alg", "RS256")
         until(lambda: all(running.kids(side)[0] not in before for side in range(2)), bound=60)
         assert running.kids(0)[0] != running.kids(1)[0]
         tokens = [token_from(running, side, f"side-{side}@example.org") for side in range(2)]
@@ -240,7 +240,7 @@ def test_rotator_whose_clock_is_wrong_rotates_by_the_servers_time(off: Broker) -
     kids = off.kids()
     right.end()
     off.redis.ask("PUBLISH", "keys-updated", KEYS)
-    wrong.command("rotate", "--now", "--alg", "RS256")
+    wrong.does("rotate", "--now", "--alg", "RS256")
     until(lambda: off.kids() != kids)
     rotated = off.kids()
     assert rotated[0] == kids[1]

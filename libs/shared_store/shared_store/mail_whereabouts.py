@@ -8,6 +8,7 @@ from enum import StrEnum
 from shared_store.commands import Call, command
 from shared_store.dead_letters import DeadJob
 from shared_store.keyspace import MAIL_DELAYED, MAIL_GONE, MAIL_LEASES, MAIL_LOGINS, MAIL_TAKEN
+from shared_store.mail_jobs import due_at
 from shared_store.mail_queue import MailQueue, Outcome, octets, text_of
 from shared_store.store import Store
 
