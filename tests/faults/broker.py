@@ -85,11 +85,6 @@ class Service:
         command = [*self._command[:-1], *words]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
 
-    def metric(self, name: str) -> float:
-        """A sample of /metrics by its name and labels, as they are written there; 0 where there is none."""
-        lines = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
-
     def lines(self, text: str = "") -> list[dict[str, Any]]:
         """Its log, line by line: those that have this in them."""
         written = self.log.read_text().splitlines()

@@ -101,8 +101,8 @@ def _concrete(running: Broker, kind: KeyPattern) -> list[str | bytes]:
 
 def another_type(running: Broker, key: str | bytes, kind: KeyPattern) -> None:
     words = ("RPUSH", TEXT) if kind.type == "STRING" else ("SET", BINARY)
-    running.redis.ask("DEL", key)  # type: ignore[arg-type]
-    running.redis.ask(words[0], key, words[1])  # type: ignore[arg-type]
+    running.redis.ask("DEL", key)
+    running.redis.ask(words[0], key, words[1])
 
 
 def binary_junk(running: Broker, key: str | bytes, kind: KeyPattern) -> None:
@@ -120,7 +120,7 @@ def _write(running: Broker, key: str | bytes, kind: KeyPattern, junk: bytes) -> 
     if kind.type == "STRING":
         ask("SET", key, junk)
     elif kind.type == "HASH":
-        for name in running.redis.ask("HKEYS", key) or ["junk"]:  # type: ignore[arg-type]
+        for name in running.redis.ask("HKEYS", key) or ["junk"]:
             ask("HSET", key, name, junk)
     elif kind.type == "LIST":
         ask("RPUSH", key, junk)

@@ -79,7 +79,7 @@ def test_failed_snapshot_is_told_and_everything_goes_on_once_it_works_again(runn
             told = running.begin("late@example.org", api=api)
             assert is_told(told)
             assert told.headers["retry-after"] == "30"
-            assert service.metric('portier_store_errors_total{reason="unsaved"}') >= 1
+            assert service.metric("portier_store_errors_total", reason="unsaved") >= 1
             until(lambda service=service: service.metric("portier_store_up") == 0)  # type: ignore[misc]
         for service in running.services:
             until(lambda service=service: service.says("can't write its snapshot"))  # type: ignore[misc]
