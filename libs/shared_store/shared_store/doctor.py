@@ -23,6 +23,7 @@ BOUND = 30.0  # seconds for a whole examination
 EXIT_CODES = {Severity.OK: 0, Severity.UNKNOWN: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 _ORDER = list(EXIT_CODES)  # from good to bad
 _SIGNS = {Severity.OK: "ok", Severity.UNKNOWN: "?", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
+_AWAY = "redis_url: the host, the port, and rediss:// where it speaks TLS, redis:// where not; or start the server"
 _REACHABLE = "without Redis there are no logins"
 
 
@@ -37,7 +38,7 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
             mail = [await mail_is_served(store)] if "mailer" in services and not silent else []
     except (StoreError, TimeoutError) as error:
         reason = str(error) or f"no answer within {BOUND:.0f} s"
-        mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else "redis_url"
+        mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else _AWAY
         return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
     if silent:
         told = f"masters that do not answer: {', '.join(silent)}"
