@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 S = TypeVar("S", bound=CommonSettings)
+C = TypeVar("C", bound=CommonSettings)
 
 Serve = Callable[[Loaded[S], Stop], Awaitable[None]]
 Command = Callable[[Loaded[S], argparse.Namespace], Awaitable[int]]
@@ -39,7 +40,7 @@ class Cli(Generic[S]):
         self._service = service
         self._settings_class = settings_class
         self._serve = serve
-        self._commands: dict[str, Command[S]] = {}
+        self._commands: dict[str, Callable[[argparse.Namespace], int]] = {}
         self._parser = argparse.ArgumentParser(prog=service, description=about or None)
         self._parser.add_argument("--version", action="version", version=f"%(prog)s {version(service)}")
         self._subparsers = self._parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -50,9 +51,26 @@ class Cli(Generic[S]):
 
     def add_command(self, name: str, command: Command[S], *, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a command; the parser that comes back takes its arguments. It has --config already."""
+        return self.add_command_reading(self._settings_class, name, command, help=help)
+
+    def add_command_reading(
+        self,
+        settings_class: type[C],
+        name: str,
+        command: Command[C],
+        *,
+        help: str,  # noqa: A002
+    ) -> argparse.ArgumentParser:
+        """Add a command that can do without some of the service's settings: those need not be there, nor be right."""
         parser = self._subparsers.add_parser(name, help=help, description=help)
         parser.add_argument("--config", type=Path, metavar="CONFIG", help="TOML file with settings")
-        self._commands[name] = command
+
+        def perform(arguments: argparse.Namespace) -> int:
+            loaded = load(settings_class, service=self._service, config_path=arguments.config)
+            self._log_as_configured(loaded)
+            return asyncio.run(_in_loop(command, loaded, arguments))
+
+        self._commands[name] = perform
         return parser
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -62,11 +80,10 @@ class Cli(Generic[S]):
     def _main(self, argv: Sequence[str] | None) -> int:
         arguments = self._parser.parse_args(self._with_default(sys.argv[1:] if argv is None else list(argv)))
         try:
+            if arguments.command != "run":
+                return self._commands[arguments.command](arguments)
             loaded = load(self._settings_class, service=self._service, config_path=arguments.config)
-            if arguments.command == "run":
-                return self._run(loaded, arguments)
-            self._log_as_configured(loaded)
-            return asyncio.run(self._in_loop(loaded, arguments))
+            return self._run(loaded, arguments)
         except ConfigurationError as error:
             print(f"{self._service}: {error}", file=sys.stderr)
             return BAD_CONFIGURATION
@@ -96,13 +113,14 @@ class Cli(Generic[S]):
         with exporting(self._service):
             return run(serve)
 
-    async def _in_loop(self, loaded: Loaded[S], arguments: argparse.Namespace) -> int:
-        return await self._commands[arguments.command](loaded, arguments)
-
-    def _log_as_configured(self, loaded: Loaded[S]) -> None:
+    def _log_as_configured(self, loaded: Loaded[CommonSettings]) -> None:
         settings = loaded.settings
         configure_logging(service=self._service, level=settings.log_level, format=settings.log_format)
         _log_warnings(loaded)
+
+
+async def _in_loop(command: Command[C], loaded: Loaded[C], arguments: argparse.Namespace) -> int:
+    return await command(loaded, arguments)
 
 
 def accept_config(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +142,6 @@ def while_somebody_reads(work: Callable[[], int]) -> int:
     return code
 
 
-def _log_warnings(loaded: Loaded[S]) -> None:
+def _log_warnings(loaded: Loaded[CommonSettings]) -> None:
     for warning in loaded.warnings:
         log.warning("configuration_warning", warning=warning)

@@ -16,7 +16,7 @@ from mailer.composition import make_delivery, open_renderer, open_transports
 from mailer.errors import MailerError
 from mailer.metrics import Metrics
 from mailer.rendering import LOCALES
-from mailer.settings import SERVICE, Settings
+from mailer.settings import SERVICE, Settings, StoreSettings
 from mailer.verdicts import Kind
 from service_kit.cli import Cli
 from service_kit.settings import Loaded
@@ -34,12 +34,14 @@ def add_commands(cli: Cli[Settings]) -> None:
     testing = cli.add_command("send-test", send_test, help="send a mail with made-up facts")
     testing.add_argument("address", metavar="ADDRESS")
     testing.add_argument("--locale", choices=LOCALES, default="en")
-    examining = cli.add_command("doctor", examine_store, help="examine Redis; ends with 1 for warnings, 2 for errors")
+    examining = cli.add_command_reading(
+        StoreSettings, "doctor", examine_store, help="examine Redis; ends with 1 for warnings, 2 for errors"
+    )
     examining.add_argument("--json", action="store_true", help="for machines")
     cli.add_command("transports", check_transports, help="check each transport without sending")
 
 
-async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+async def examine_store(loaded: Loaded[StoreSettings], arguments: argparse.Namespace) -> int:
     """Print what the doctor finds; 0 where all is fine, 1 for warnings, 2 for errors."""
     open_store = partial(Store.of, loaded.settings, client_name=SERVICE)
     text, code = await report(open_store, services=(SERVICE,), as_json=arguments.json)

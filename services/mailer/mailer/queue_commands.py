@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from mailer.errors import MailerError
 from mailer.queue_looks import Queues, cannot, find, show_dead, show_depth, show_job, show_jobs
-from mailer.settings import SERVICE, Settings
+from mailer.settings import SERVICE, Settings, StoreSettings
 from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.commands import Call
@@ -35,7 +35,7 @@ Verb = Callable[[Store, Queues, argparse.Namespace], Awaitable[int]]
 
 def add_queue_commands(cli: Cli[Settings]) -> None:
     """Add them to the command line."""
-    queue = cli.add_command("queue", look_at_queue, help="look into the queue and mend it")
+    queue = cli.add_command_reading(StoreSettings, "queue", look_at_queue, help="look into the queue and mend it")
     queue.add_argument("--json", action="store_true", help="for machines: one object a line")
     verbs = queue.add_subparsers(dest="verb", metavar="VERB")
     queue.set_defaults(verb="depth")
@@ -57,7 +57,7 @@ def add_queue_commands(cli: Cli[Settings]) -> None:
         accept_config(parser)
 
 
-async def look_at_queue(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+async def look_at_queue(loaded: Loaded[StoreSettings], arguments: argparse.Namespace) -> int:
     """Do what the verb says; 1 where there is no such job."""
     verbs: dict[str, Verb] = {
         "depth": show_depth,

@@ -14,7 +14,11 @@ SERVICE = "mailer"
 Findings = Iterator[tuple[str, str]]
 
 
-class Settings(CommonSettings, MailSettings, QueueSettings, SuppressionSettings):
+class StoreSettings(CommonSettings, QueueSettings, SuppressionSettings):
+    """What those commands read that look into Redis and send nothing."""
+
+
+class Settings(MailSettings, StoreSettings):
     """All settings of the mailer; each is declared, with its default and its help, in service_kit."""
 
     @cached_property

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from mailer.errors import MailerError
 from mailer.recipients import parse_recipient
-from mailer.settings import SERVICE, Settings
+from mailer.settings import SERVICE, Settings, StoreSettings
 from service_kit.cli import Cli, accept_config
 from service_kit.settings import Loaded
 from shared_store.errors import StoreError
@@ -28,7 +28,9 @@ Verb = Callable[[Store, Suppressions, argparse.Namespace], Awaitable[int]]
 
 def add_suppression_commands(cli: Cli[Settings]) -> None:
     """Add them to the command line."""
-    command = cli.add_command("suppressions", look_at_suppressions, help="see and change which addresses get no mail")
+    command = cli.add_command_reading(
+        StoreSettings, "suppressions", look_at_suppressions, help="see and change which addresses get no mail"
+    )
     verbs = command.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, about in VERBS.items():
         parser = verbs.add_parser(verb, help=about, description=about)
@@ -38,7 +40,7 @@ def add_suppression_commands(cli: Cli[Settings]) -> None:
         accept_config(parser)
 
 
-async def look_at_suppressions(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
+async def look_at_suppressions(loaded: Loaded[StoreSettings], arguments: argparse.Namespace) -> int:
     """Do what the verb says; 1 where there is no such address."""
     key = loaded.settings.suppression_key
     if key is None:

@@ -174,3 +174,14 @@ def test_configuration_file_is_read_on_either_side_of_the_verb(tmp_path: Path, v
     words = verb.split()
     status, text = Mailer("redis://unused")(*words[:behind], "--config", str(file), *words[behind:])
     assert (status, "no_such_setting" in text, str(file) in text) == (2, True, True)
+
+
+@pytest.mark.parametrize("words", [("queue",), ("queue", "dead"), ("suppressions", "list"), ("doctor",)])
+async def test_commands_that_look_into_redis_need_no_way_to_send(valkey_url: str, words: tuple[str, ...]) -> None:
+    mailer = Mailer(valkey_url)
+    mailer.set(from_address="", smtp_server="no:port:at all", suppression_key="k" * 32)
+    code, text = await run(mailer, *words)
+    assert "smtp_server" not in text
+    assert words == ("doctor",) or code == 0, text
+    code, text = await run(mailer, "transports")
+    assert (code, "smtp_server" in text) == (2, True)
