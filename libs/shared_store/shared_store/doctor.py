@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from shared_store.errors import StoreError, StoreRefused
+from shared_store.errors import StoreError, StoreUnreachable
 from shared_store.findings import Finding, Severity
 from shared_store.mail_checks import mail_is_served
 from shared_store.server_checks import judge
@@ -38,7 +38,7 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
             mail = [await mail_is_served(store)] if "mailer" in services and not silent else []
     except (StoreError, TimeoutError) as error:
         reason = str(error) or f"no answer within {BOUND:.0f} s"
-        mend = "redis_url, or what the server says" if isinstance(error, StoreRefused) else _AWAY
+        mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "redis_url, or what the server says"
         return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
     if silent:
         told = f"masters that do not answer: {', '.join(silent)}"

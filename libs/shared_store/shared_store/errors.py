@@ -138,6 +138,8 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("NOAUTH", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
     ("WRONGPASS", redis_errors.AuthenticationError, StoreRefused,
      "Redis refuses the user or password in redis_url"),
+    ("DB index is out of range", None, StoreRefused,
+     "Redis has no database of the number in redis_url: take it out, or raise Redis' `databases`"),
     ("unknown command `SENTINEL`", None, StoreRefused, _NO_SENTINEL),  # Redis 6
     ("unknown command 'SENTINEL'", None, StoreRefused, _NO_SENTINEL),
     ("unknown command", None, StoreRefused,

@@ -223,6 +223,12 @@ async def test_command_that_was_renamed_away_is_told(kind: str) -> None:
                 await store.run(rate_limits.hit([Counter("l", ("x",), 1, 60)]))
 
 
+async def test_database_that_the_server_does_not_have_is_told(own_server: RedisServer) -> None:
+    async with Store(f"{own_server.url}?db=99") as store:
+        with pytest.raises(StoreRefused, match="no database of the number"):
+            await store.ping()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_redis_where_sentinels_were_named_is_told(kind: str) -> None:
     with RedisServer(kind, port=free_port()) as server:
