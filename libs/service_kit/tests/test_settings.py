@@ -73,6 +73,11 @@ def problems_of(
     return {problem.setting: str(problem) for problem in caught.value.problems}
 
 
+def test_list_of_which_every_entry_is_wrong_is_not_called_empty() -> None:
+    told = problems_of(ApiSettings, {**API, "BROKER_SIGNING_ALGS": "RS257"})["signing_algs"]
+    assert told.endswith("entry 1 is not 'RS256' or 'EdDSA'. Write [\"RS256\"], [\"EdDSA\"] or both")
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def write(text: str, name: str = "broker.toml") -> Path:

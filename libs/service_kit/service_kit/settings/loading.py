@@ -116,9 +116,14 @@ def _validate(settings_class: type[S], values: dict[str, object], sources: Mappi
     try:
         settings = settings_class.model_validate(values)
     except ValidationError as error:
-        for details in error.errors(include_url=False, include_input=False):
-            if details["loc"] and details["loc"][0] not in told:  # those of no place are the disagreements
-                _add_problem(details, sources, findings)
+        errors = error.errors(include_url=False, include_input=False)
+        with_wrong_entries = {details["loc"][0] for details in errors if len(details["loc"]) > 1}
+        for details in errors:
+            if not details["loc"] or details["loc"][0] in told:  # those of no place are the disagreements
+                continue
+            if details["type"] == "too_short" and details["loc"][0] in with_wrong_entries:
+                continue  # it is empty only without them
+            _add_problem(details, sources, findings)
     findings.raise_problems()
     return settings
 
@@ -135,5 +140,5 @@ def _add_problem(details: ErrorDetails, sources: Mapping[str, str], findings: Fi
         return
     where = "".join(f"entry {part + 1} " if isinstance(part, int) else f"{part} " for part in place)
     cause = details.get("ctx", {}).get("error")
-    message = str(cause) if cause else _WORDS.get(details["type"], details["msg"])
+    message = str(cause) if cause else _WORDS.get(details["type"], details["msg"].replace("Input should be", "is not"))
     findings.problem(setting.name, sources[setting.name], f"{where}{message}. Write {setting.advice}")
