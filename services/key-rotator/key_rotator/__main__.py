@@ -7,7 +7,7 @@ import sys
 import structlog
 from prometheus_client import CollectorRegistry
 
-from key_rotator.commands import add_commands
+from key_rotator.commands import add_commands, ids_behind_options
 from key_rotator.composition import build
 from key_rotator.settings import SERVICE, Settings
 from service_kit import systemd
@@ -44,7 +44,7 @@ def main() -> int:
     """Run the command line."""
     cli = Cli(SERVICE, Settings, serve, about="Makes, rotates and retires signing keys")
     add_commands(cli)
-    return cli.main()
+    return cli.main(ids_behind_options(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import functools
 import getpass
 import json
 import os
+import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -30,6 +31,8 @@ from shared_store.errors import StoreError
 from shared_store.notices import Notices
 from shared_store.signing_keys import SIGNING_ALGS
 from shared_store.store import Store
+
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Body = Callable[[Settings, KeyKeeper, argparse.Namespace], Awaitable[int]]
 
@@ -65,6 +68,18 @@ def add_commands(cli: Cli[Settings]) -> None:
     exporting = cli.add_command("export", _command(export_keys), help="write the private keys to a PEM file")
     exporting.add_argument("file", metavar="FILE", help="new file, - for standard output")
     exporting.add_argument("--force", action="store_true", help="replace the file if it is there")
+
+
+def ids_behind_options(arguments: Sequence[str]) -> list[str]:
+    """Move ids of keys (RFC 7638 thumbprints) behind `--`: one in 64 begins with a dash and is no option."""
+    ids = [word for word, before in zip(arguments, ("", *arguments), strict=False) if _is_id(word, before)]
+    if "--" in arguments or not any(word.startswith("-") for word in ids):
+        return [*arguments]
+    return [*(word for word in arguments if word not in ids), "--", *ids]
+
+
+def _is_id(word: str, before: str) -> bool:
+    return before != "--reason" and _KEY_ID.fullmatch(word) is not None
 
 
 async def examine_store(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:

@@ -81,6 +81,24 @@ def test_revoked_current_key_is_gone_and_the_log_tells_who_did_it_and_why(call: 
     assert "@" in told
 
 
+@pytest.mark.parametrize("kid", ["-" + "a" * 42, "-h" + "a" * 41, "--" + "a" * 41])
+def test_id_that_begins_with_a_dash_is_no_option(call: Call, kid: str) -> None:
+    call("rotate")
+    for arguments in ((kid, "--reason", "stolen"), ("--reason", "stolen", "b" * 43, kid), ("--", kid)):
+        told = call("revoke", *arguments)
+        assert told.code == 1
+        assert kid in told.err
+
+
+def test_reason_that_looks_like_an_id_stays_the_reason(call: Call) -> None:
+    call("rotate")
+    current, _ = _kids(call)
+    kid, reason = f"-{'a' * 42}", "r" * 43
+    assert call("revoke", current, "--reason", reason).code == 0
+    assert call("revoke", kid, "--reason", reason).code == 1
+    assert reason in call("log").out
+
+
 def test_all_keys_of_all_algorithms_can_be_revoked(call: Call) -> None:
     call("rotate", signing_algs="EdDSA,RS256")
     before = _kids(call)
