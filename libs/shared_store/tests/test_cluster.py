@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared_store import cluster
 from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreUnavailable
@@ -98,3 +99,10 @@ async def test_slot_that_has_moved_is_found_where_remap_says_that_its_node_is(no
             server.ask("CLUSTER", "SETSLOT", 0, "NODE", target.ask("CLUSTER", "MYID"))
         assert await store.run(Call((command("GET", f"{{{tag}}}"),), list)) == [b"1"]
         assert {node.host for node in store.client.get_primaries()} == {elsewhere}  # type: ignore[union-attr]
+
+
+def test_write_and_its_wait_are_sent_again_together_and_once() -> None:
+    get, write, wait = command("GET", "a"), command("SET", "b", "c"), command("WAIT", 1, 100)
+    assert cluster._units([get, write]) == [slice(0, 1), slice(1, 2)]
+    assert cluster._units([get, write, wait]) == [slice(0, 1), slice(1, 3)]
+    assert cluster._units([write, wait]) == [slice(0, 2)]
