@@ -1,4 +1,4 @@
-"""What tests of a set of Redis servers share, and those of faults of mail."""
+"""What tests of faults share."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ from shared_store.testing.deployments import Deployment, deployment
 
 Start = Callable[..., Awaitable[tuple[Deployment, Broker, Load]]]
 MakeBroker = Callable[..., Broker]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Services on a Valkey of their own, for all tests of a module."""
+    with broker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture
+def running(whole: Broker) -> Iterator[Broker]:
+    """The module's services; whatever a test did to their Redis is over when the next one begins."""
+    yield whole
+    assert whole.nobody_died()
+    whole.until_ready()
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ TELL_EVERY = 5.0  # seconds, as the services have it
 AT_START = 20  # lines in which a service may say where it is before it has to slow down
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
 @pytest.fixture
 def running(whole: Broker) -> Iterator[Broker]:
     yield whole

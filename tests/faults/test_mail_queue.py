@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.faults.broker import Broker, broker
+from tests.faults.broker import Broker
 from tests.stack import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -33,12 +33,6 @@ MALFORMED: dict[str, bytes | None] = {
     "\udcff\udcfe": b"junk under an id that is junk",
 }
 NEWER = json.dumps({"v": 99, "event": "login.requested", "deadline": time.time() + 3600, "colour": "blue"}).encode()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
-from tests.faults.broker import Broker, broker, is_told
+from tests.faults.broker import Broker, is_told
 from tests.stack import until
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
-@pytest.fixture
-def running(whole: Broker) -> Iterator[Broker]:
-    """The module's services; whatever a test did to their Redis is over when the next one begins."""
-    yield whole
-    assert whole.nobody_died()
-    whole.until_ready()
 
 
 def test_each_service_tells_at_readyz_what_doctor_found(running: Broker) -> None:

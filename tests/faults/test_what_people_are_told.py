@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.faults.broker import SITE, Broker, asked, broker, is_told
+from tests.faults.broker import SITE, Broker, asked, is_told
 from tests.person import form_to
 from tests.stack import until
 
@@ -24,12 +24,6 @@ LANGUAGES = {
     "nl": ("nl", "De dienst is op dit moment niet beschikbaar.", "vanzelf opnieuw"),
     "tlh": ("en", "The service is not available at the moment.", "This page tries again by itself"),
 }
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
 
 
 @pytest.fixture
