@@ -18,6 +18,9 @@ from shared_store.testing.servers import RedisServer
 OLD, NEW = "o" * 32, "n" * 32
 
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     code: int
