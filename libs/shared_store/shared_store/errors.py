@@ -18,6 +18,7 @@ redis-py's exceptions end here: `translate` is the one place that reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from redis import exceptions as redis_errors
@@ -94,6 +95,11 @@ class LockLost(StoreError):  # noqa: N818
 class KeySetConflict(StoreError):  # noqa: N818
     """The key set changed since it was read; read it again and decide again."""
 
+
+# Where in which script, around what a server says of one: nothing that an operator could look up.
+_SCRIPTS_PLACE = re.compile(
+    r"Error running script \(call to f_\w+\): |@?user_script: ?\d+: -?| script: (?:\w+, )?on @user_script:\d+\.?"
+)
 
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
@@ -188,6 +194,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _told(advice: str, text: str, notes: Sequence[str] = ()) -> str:
     """Join what to do about it, what the server said, and what was sent."""
+    text = _SCRIPTS_PLACE.sub("", text)
     text = text.partition(" : <")[0]  # what follows is redis-py's own view of each Sentinel's connection pool
     sent = [f"sent was {note}" for note in notes[:1]]
     parts = [part if len(part) <= 200 else f"{part[:200]}…" for part in (text, *sent) if part]

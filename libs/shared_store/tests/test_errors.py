@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
@@ -55,6 +56,11 @@ def full(server: RedisServer) -> Iterator[None]:
         server.ask("CONFIG", "SET", "maxmemory", "0")
 
 
+def in_operators_words(error: StoreError) -> bool:
+    """Tell whether a message is free of where in which script a server failed."""
+    return re.search(r"user_script|script: |[0-9a-f]{40}", str(error)) is None
+
+
 def job(number: int) -> MailJob:
     return MailJob(f"job-{number}", "a@b.example", "en", "https://s.example", "https://l", "abc123", 4e9, 900)
 
@@ -70,7 +76,7 @@ async def test_full_server_refuses_what_would_add(own_server: RedisServer, own_s
     )
     with full(own_server):
         for call in adding:
-            with pytest.raises(StoreFull, match="maxmemory"):
+            with pytest.raises(StoreFull, match="maxmemory", check=in_operators_words):
                 await own_store.run(call)
         with pytest.raises(StoreFull):
             await own_store.run_all(adding[0], adding[1])
@@ -162,7 +168,7 @@ async def test_read_only_replica_is_told_and_left_when_another_is_master(kind: s
             server.ask("REPLICAOF", "127.0.0.1", free_port())
             server.ask("CONFIG", "SET", "replica-serve-stale-data", "yes")
             for _ in range(2):
-                with pytest.raises(StoreUnavailable, match="read-only replica"):
+                with pytest.raises(StoreUnavailable, match="read-only replica", check=in_operators_words):
                     await store.run(call)
             with pytest.raises(StoreUnavailable, match="read-only replica"):
                 await QUEUE.wait_for_job(store, "w", block=0.05)

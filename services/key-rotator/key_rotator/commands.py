@@ -125,9 +125,10 @@ async def rotate_keys(settings: Settings, keeper: KeyKeeper, arguments: argparse
             code = 1
             continue
         if changed is not None:
-            _, key_set = changed
+            step, key_set = changed
             due = utc(rotation_due(key_set, keeper.policy))
-            print(f"{alg}: {key_set.current.key.kid} signs from now on; the next rotation is due at {due}")
+            made = "there were no keys, so the first ones were made; " if step is Step.CREATE else ""
+            print(f"{alg}: {made}{key_set.current.key.kid} signs from now on; the next rotation is due at {due}")
     return code
 
 

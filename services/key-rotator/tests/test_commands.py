@@ -59,12 +59,16 @@ def _changes(call: Call) -> list[str]:
 
 def test_rotate_makes_the_first_keys_and_then_lets_the_next_one_sign(call: Call) -> None:
     assert call("status").code == 1
-    assert call("rotate").code == 0
+    made = call("rotate")
+    assert made.code == 0
     first = _kids(call)
+    assert f"there were no keys, so the first ones were made; {first[0]} signs from now on" in made.out
     early = call("rotate")
     assert early.code == 1
     assert "may not know the next key before" in early.err
-    assert call("rotate", "--now").code == 0
+    rotated = call("rotate", "--now")
+    assert rotated.code == 0
+    assert rotated.out.startswith(f"EdDSA: {first[1]} signs from now on")
     assert _kids(call)[0] == first[1]
     assert _changes(call) == ["rotate", "create"]
 
