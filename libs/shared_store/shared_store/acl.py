@@ -91,39 +91,3 @@ SERVICES: Final = {access.service: access for access in (AUTH_API, MAILER, KEY_R
 def commands_of(script: str) -> Iterator[str]:
     """Give the commands that a script calls, in lower case."""
     return (name.lower() for name in _CALL.findall(load_script(script).text))
-
-
-# --- one command for each right, with which `doctor` asks the server whether it would be allowed ---
-
-_WORDS: Final = {
-    "client|setname": ("client", "setname", "doctor"),
-    "cluster|slots": ("cluster", "slots"),
-    "scan": ("scan", "0"),
-    "select": ("select", "0"),
-    "wait": ("wait", "0", "0"),
-} | {name: (name,) for name in ("asking", "command", "info", "ping", "time")}
-_ONE_MORE: Final = ("hdel", "hexists", "hget", "hmget", "lpush", "pexpire", "rpush", "set", "zrem", "zscore")
-_TWO_MORE: Final = (
-    "hincrby", "hset", "lpos", "lrange", "lrem", "lset", "ltrim", "zadd", "zrange", "zrangebyscore", "zremrangebyscore",
-)  # fmt: skip
-
-
-def samples(access: Access, *, cluster: bool = False, database: bool = False) -> dict[str, tuple[str, ...]]:
-    """Give a harmless-looking command for each right that a service needs, under what to call that right."""
-    key, *_ = keys = [pattern.replace("*", "doctor") for pattern in access.keys]
-    commands = (*access.commands(cluster=cluster), *(DATABASE if database else ()))
-    found = {f"+{name}": _sample(name, key, access.channels[0]) for name in commands}
-    found |= {f"~{glob}": ("evalsha", "0", "1", sample) for glob, sample in zip(access.keys, keys, strict=True)}
-    return found | {f"&{channel}": ("publish", channel.replace("*", "doctor"), "") for channel in access.channels}
-
-
-def _sample(name: str, key: str, channel: str) -> tuple[str, ...]:
-    if name in _WORDS:
-        return _WORDS[name]
-    if name in ("eval", "evalsha"):
-        return (name, "0", "0")
-    if name in ("publish", "subscribe"):
-        return (name, channel, "")[: 3 if name == "publish" else 2]
-    if name == "blmove":
-        return (name, key, key, "LEFT", "RIGHT", "0")
-    return (name, key, *("0" * (1 if name in _ONE_MORE else 2 if name in _TWO_MORE else 0)))

@@ -11,10 +11,11 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from shared_store.errors import StoreError, StoreUnreachable
+from shared_store.errors import LoginRefused, StoreDenied, StoreError, StoreUnreachable
 from shared_store.findings import Finding, Severity
 from shared_store.mail_checks import mail_is_served
-from shared_store.server_checks import judge
+from shared_store.rights import to_connect
+from shared_store.server_checks import CHECKS, authentication, judge, permissions
 from shared_store.server_facts import gather
 from shared_store.store import Store
 
@@ -23,8 +24,8 @@ BOUND = 30.0  # seconds for a whole examination
 EXIT_CODES = {Severity.OK: 0, Severity.UNKNOWN: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 _ORDER = list(EXIT_CODES)  # from good to bad
 _SIGNS = {Severity.OK: "ok", Severity.UNKNOWN: "?", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
-_AWAY = "redis_url: the host, the port, and rediss:// where it speaks TLS, redis:// where not; or start the server"
 _REACHABLE = "without Redis there are no logins"
+_AWAY = "redis_url: the host, the port, and rediss:// where it speaks TLS, redis:// where not; or start the server"
 
 
 async def examine(store: Store, services: Sequence[str], *, is_careful: bool = False) -> list[Finding]:
@@ -37,15 +38,30 @@ async def examine(store: Store, services: Sequence[str], *, is_careful: bool = F
             facts, silent = await gather(store, services, is_careful=is_careful)
             mail = [await mail_is_served(store)] if "mailer" in services and not silent else []
     except (StoreError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {BOUND:.0f} s"
-        mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "redis_url, or what the server says"
-        return [Finding("reachable", Severity.ERROR, reason, _REACHABLE, mend)]
+        return _not_examined(store, error)
     if silent:
         told = f"masters that do not answer: {', '.join(silent)}"
         reached = Finding("reachable", Severity.ERROR, told, _REACHABLE, "redis-cli --cluster check HOST:PORT")
     else:
-        reached = Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
+        reached = _reached(store)
     return [reached, *_together([finding for one in facts for finding in judge(one)]), *mail]
+
+
+def _not_examined(store: Store, error: StoreError | TimeoutError) -> list[Finding]:
+    """Say why a server told nothing: one that refuses us was reached all the same."""
+    found = str(error) or f"no answer within {BOUND:.0f} s"
+    if isinstance(error, StoreDenied):
+        mend = f"ACL SETUSER {store.url.user} {' '.join(to_connect(store.url))}"
+        return [_reached(store), Finding(permissions.__name__, Severity.ERROR, found, CHECKS[permissions], mend)]
+    if isinstance(error, LoginRefused):
+        mend = "the user and the password in redis_url, as Redis has them (its aclfile or requirepass)"
+        return [_reached(store), Finding(authentication.__name__, Severity.ERROR, found, _REACHABLE, mend)]
+    mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "redis_url, or what the server says"
+    return [Finding("reachable", Severity.ERROR, found, _REACHABLE, mend)]
+
+
+def _reached(store: Store) -> Finding:
+    return Finding("reachable", Severity.OK, f"{store.url} answers", _REACHABLE)
 
 
 async def report(open_store: Callable[[], Store], *, services: Sequence[str], as_json: bool) -> tuple[str, int]:

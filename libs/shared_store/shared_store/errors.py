@@ -8,7 +8,9 @@
     │   ├── StoreFull         out of memory; confirmations still work, they free some
     │   ├── StoreUnsaved      it can't write its snapshot, and takes no more until it can
     │   └── QueueFull         the mail queue is at its bound
-    ├── StoreRefused          an operator has to mend a password, an ACL, a certificate
+    ├── StoreRefused          an operator has to mend redis_url, a certificate, a setting of Redis
+    │   ├── LoginRefused      the password, or that there is none
+    │   └── StoreDenied       the ACL: a command, a key or a channel
     ├── CorruptRecord         something else wrote under one of our keys
     ├── LockLost              we stalled, and another holder has the lock
     └── KeySetConflict        another rotator wrote a newer version first
@@ -82,6 +84,14 @@ class StoreRefused(StoreError):  # noqa: N818
     reason = "refused"
 
 
+class LoginRefused(StoreRefused):
+    """The server does not let us in: no password, or the wrong one."""
+
+
+class StoreDenied(StoreRefused):
+    """The server knows us, and its ACL denies us what we sent."""
+
+
 class CorruptRecord(StoreError):  # noqa: N818
     """A value under one of our keys is not what this project writes there."""
 
@@ -103,13 +113,13 @@ _SCRIPTS_PLACE = re.compile(
 
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
-_DENIED = "the Redis ACL denies this user a command, a key or a channel: compare docker/users.acl"
+_DENIED = "the Redis ACL denies this user a command, a key or a channel: `doctor` says what to give it"
 _NO_SENTINEL = "redis_url names a Redis server where it should name Sentinels: theirs is another port, 26379 by default"
 
 # What tells a failure: a part of its text, since servers before 7 wrap a script's error in a text of their own and tell
 # several errors in text only; or redis-py's type, since it takes the code that it knows off the text. First match wins.
 _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = (
-    ("AuthenticationError", None, StoreRefused,
+    ("AuthenticationError", None, LoginRefused,
      "the Sentinels refuse the password: look at sentinel_username and sentinel_password in redis_url"),
     (CLOSED, None, StoreUnreachable,
      "Redis closed the connection: if it goes on doing so, it does not accept redis_client_cert"),
@@ -135,14 +145,14 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
     ("max number of clients", redis_errors.MaxConnectionsError, StoreUnavailable,
      "Redis has no connection left: raise its maxclients"),
-    ("NOPERM", redis_errors.NoPermissionError, StoreRefused, _DENIED),
-    ("ACL failure in script", None, StoreRefused, _DENIED),
-    ("user executing the script can't", None, StoreRefused, _DENIED),
-    ("called without any password", None, StoreRefused,
+    ("NOPERM", redis_errors.NoPermissionError, StoreDenied, _DENIED),
+    ("ACL failure in script", None, StoreDenied, _DENIED),
+    ("user executing the script can't", None, StoreDenied, _DENIED),
+    ("called without any password", None, LoginRefused,
      "Redis has no password but redis_url does: take it out there, or set one in Redis"),
-    ("Authentication required", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
-    ("NOAUTH", None, StoreRefused, "Redis asks for a password: put it into redis_url"),
-    ("WRONGPASS", redis_errors.AuthenticationError, StoreRefused,
+    ("Authentication required", None, LoginRefused, "Redis asks for a password: put it into redis_url"),
+    ("NOAUTH", None, LoginRefused, "Redis asks for a password: put it into redis_url"),
+    ("WRONGPASS", redis_errors.AuthenticationError, LoginRefused,
      "Redis refuses the user or password in redis_url"),
     ("DB index is out of range", None, StoreRefused,
      "Redis has no database of the number in redis_url: take it out, or raise Redis' `databases`"),
@@ -173,7 +183,7 @@ def translate(error: BaseException) -> StoreError:
         text = str(cause)
         for mark, type_, kind, advice in _KNOWN:
             if mark in text or (type_ is not None and isinstance(cause, type_)):
-                return kind(_told(advice, text, getattr(cause, "__notes__", ()) if kind in _NAMED else ()))
+                return kind(_told(advice, text, getattr(cause, "__notes__", ()) if issubclass(kind, _NAMED) else ()))
     for general, kind, advice in _GENERAL:
         if isinstance(error, general):
             return kind(_told(advice, str(error)))

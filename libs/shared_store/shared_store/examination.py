@@ -12,7 +12,8 @@ from shared_store.findings import Finding, Severity
 from shared_store.store import Store
 
 EVERY = 300.0  # seconds between examinations
-EVERY_WHILE_AWAY = 15.0  # seconds between them while the server can't be reached
+EVERY_WHILE_OUT = 15.0  # seconds between them while the server can't be reached, or does not let us in
+_OUT = {"reachable", "authentication", "permissions"}
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class Examination:
                 await asyncio.sleep(EVERY)
                 continue
             self._summary = summary(findings, at=time.time())
-            is_away = any(finding.id == "reachable" and finding.severity is Severity.ERROR for finding in findings)
-            await asyncio.sleep(EVERY_WHILE_AWAY if is_away else EVERY)
+            errors = {finding.id for finding in findings if finding.severity is Severity.ERROR}
+            await asyncio.sleep(EVERY if errors.isdisjoint(_OUT) else EVERY_WHILE_OUT)
 
     def summary(self) -> Mapping[str, object]:
         """Give when it was (Unix time; None for not yet) and what was found, as `summary` has it."""

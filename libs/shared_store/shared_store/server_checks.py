@@ -113,6 +113,8 @@ def stop_writes_on_bgsave_error(facts: Facts) -> Judgement:
 
 def replicas(facts: Facts) -> Judgement:
     """Who takes over, and how much a failover may forget."""
+    if not facts.info:
+        return UNKNOWN, "the server does not tell who follows it (INFO)", ""
     count, wanted = int(facts.info.get("connected_slaves", 0)), facts.settings.get("min-replicas-to-write")
     if facts.url.topology != "standalone" and not count:
         mend = "replicaof MASTER PORT"
@@ -138,6 +140,8 @@ def replicas(facts: Facts) -> Judgement:
 
 def cluster_state(facts: Facts) -> Judgement:
     """Every slot needs a master, and the client has to know that it is a Cluster."""
+    if not facts.info:
+        return UNKNOWN, "the server does not tell whether it is part of a Cluster (INFO)", ""
     enabled = bool(int(facts.info.get("cluster_enabled", 0)))
     if enabled and facts.url.topology != "cluster":
         return ERROR, "the server is part of a Cluster, and redis_url does not say so", "redis_url = redis+cluster://…"
@@ -224,7 +228,7 @@ def authentication(facts: Facts) -> Judgement:
 def permissions(facts: Facts) -> Judgement:
     """Whether each service may do what it needs, and no more."""
     if facts.missing_rights is None:
-        return UNKNOWN, "the server does not tell what this user may do (before Redis 7)", ""
+        return UNKNOWN, "what the services may do can't be told: before Redis 7, or no users of their names", ""
     lacking = {who: rights for who, rights in facts.missing_rights.items() if rights}
     if lacking:
         told = [
@@ -247,10 +251,12 @@ def permissions(facts: Facts) -> Judgement:
 
 def clock(facts: Facts) -> Judgement:
     """Tokens carry times, and relying parties compare them."""
+    if facts.clock_ahead is None:
+        return UNKNOWN, "this user may not ask for the server's time (TIME)", ""
     found = f"Redis' clock and this host's are {abs(facts.clock_ahead):.1f} s apart"
-    return (
-        (OK, found, "") if abs(facts.clock_ahead) <= CLOCK_BOUND else (WARNING, found, "systemctl enable --now chrony")
-    )
+    if abs(facts.clock_ahead) > CLOCK_BOUND:
+        return WARNING, found, "systemctl enable --now chrony"
+    return OK, found, ""
 
 
 def files(facts: Facts) -> Judgement:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
-from shared_store.acl import DOCTOR_USER, SERVICES, samples
+from shared_store.acl import DOCTOR_USER
 from shared_store.commands import Reply
 from shared_store.connection import close_client, open_client
 from shared_store.errors import StoreError, StoreRefused, StoreUnreachable, translate
 from shared_store.keyspace import is_rust_brokers, kind_of
-from shared_store.rights import may_send
+from shared_store.rights import Ask, MissingRights, may, missing_rights
 from shared_store.store import Store
 from shared_store.store_url import StoreUrl
 
@@ -27,7 +27,7 @@ SETTINGS = (
     "save", "appendonly", "stop-writes-on-bgsave-error", "min-replicas-to-write", "bind", "protected-mode", "dir",
 )  # fmt: skip
 
-Ask = Callable[..., Awaitable[Reply]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,6 @@ class Strangers:
     rust_broker: bool
 
 
-MissingRights = Mapping[tuple[str, str], tuple[str, ...]]  # by service and by the user that it was looked for under
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What one server told. None, or a name that is missing, is what it would not tell."""
@@ -49,7 +46,7 @@ class Facts:
     url: StoreUrl
     info: dict[str, Any] = field(repr=False)
     where: str = ""
-    clock_ahead: float = 0.0
+    clock_ahead: float | None = None
     settings: dict[str, str] = field(default_factory=dict)
     missing_rights: MissingRights | None = None
     may_do_anything: bool | None = None
@@ -98,29 +95,40 @@ async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> 
 
 
 async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str], is_careful: bool) -> Facts:
-    began = time.time()
-    seconds, microseconds = await ask("TIME")
-    ahead = int(seconds) + int(microseconds) / 1e6 - (began + time.time()) / 2
-    info: dict[str, Any] = await ask("INFO")
+    refused: list[str] = []  # rights that we lack ourselves, found by trying
+
+    async def told(right: str, asking: Awaitable[T], otherwise: T) -> T:
+        try:
+            return await asking
+        except redis_errors.NoPermissionError:
+            refused.append(right)
+            return otherwise
+
+    info: dict[str, Any] = await told("+info", ask("INFO"), {})
+    ahead = await told("+time", _clock_ahead(ask), None)
     questions = ("config", "get", "dir"), ("scan", "0"), ("cluster", "info"), ("flushall",)
-    *may, anything = await _may(ask, *questions)
-    config, scan, cluster = (not is_careful if answer is None else answer for answer in may)
+    unknown: list[bool | None] = [None] * len(questions)
+    *may_ask, anything = await told("+eval", may(ask, *questions), unknown)
+    config, scan, cluster = (not is_careful if answer is None else answer for answer in may_ask)
+    missing = None if "+eval" in refused else await missing_rights(ask, url, services)
+    if missing is None and refused:
+        missing = {(DOCTOR_USER if url.user == DOCTOR_USER else name, url.user): tuple(refused) for name in services}
     return Facts(
         url=url,
         info=info,
         clock_ahead=ahead,
         settings=await _settings(ask) if config else {},
-        missing_rights=await _missing_rights(ask, url, services),
+        missing_rights=missing,
         may_do_anything=anything,
         strangers=await _strangers(ask) if scan else None,
         cluster=await _cluster(ask) if info.get("cluster_enabled") and cluster else None,
     )
 
 
-async def _may(ask: Ask, *commands: Sequence[str]) -> list[bool | None]:
-    """Tell for each command whether this user may send it; None where the server can't tell."""
-    call = may_send(*commands)
-    return call.decode([await ask(*one.words) for one in call.commands])
+async def _clock_ahead(ask: Ask) -> float | None:
+    began = time.time()
+    seconds, microseconds = await ask("TIME")
+    return int(seconds) + int(microseconds) / 1e6 - (began + time.time()) / 2
 
 
 async def _settings(ask: Ask) -> dict[str, str]:
@@ -159,34 +167,6 @@ async def _strangers(ask: Ask) -> Strangers | None:
             if not cursor or looked_at >= SCANNED:
                 return Strangers(looked_at, tuple(sorted(prefixes)), rust_broker)
     return None
-
-
-async def _missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> MissingRights | None:
-    """Tell what each service lacks under the user that we are or, for an operator's user, under its own."""
-    missing = {}
-    for service in services:
-        wanted = samples(SERVICES[service], cluster=url.topology == "cluster", database=bool(url.database))
-        allowed = await _may(ask, *wanted.values())
-        if None in allowed:
-            return None
-        lacking = tuple(right for right, may in zip(wanted, allowed, strict=True) if not may)
-        user = url.username or "default"
-        if lacking and user != service:
-            try:
-                lacking, user = await _dry_run(ask, service, wanted), service
-            except _RefusedError:
-                if url.username == DOCTOR_USER:
-                    return None
-        missing[service, user] = lacking
-    return missing
-
-
-async def _dry_run(ask: Ask, service: str, wanted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Tell what the user that is named like a service lacks; _RefusedError where there is none, or we may not ask."""
-    if not (await _may(ask, ("acl", "dryrun", service, "ping")))[0]:
-        raise _RefusedError
-    replies = [(right, await _try(ask, "ACL", "DRYRUN", service, *words)) for right, words in wanted.items()]
-    return tuple(right for right, reply in replies if _text(reply) != "OK")
 
 
 class _RefusedError(Exception):

@@ -113,6 +113,11 @@ class StoreUrl:
             remap=tuple(_remap(entry) for entry in options.get("remap", [])) if topology == "cluster" else (),
         )
 
+    @property
+    def user(self) -> str:
+        """Who Redis takes us for."""
+        return self.username or "default"
+
     def reached_at(self, address: Address) -> Address:
         """Give where to connect for an address that a Cluster's node tells."""
         host, port = address

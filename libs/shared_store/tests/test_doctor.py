@@ -129,19 +129,88 @@ async def test_doctors_own_user_is_told_what_each_service_lacks(server: RedisSer
     assert "mend it: ACL SETUSER mailer +blmove" in text
 
 
-async def test_user_that_all_services_share_is_the_one_that_is_given_what_they_lack(server: RedisServer) -> None:
-    rules = "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-blmove", "-hincrby", "-acl"
-    server.ask("ACL", "SETUSER", "shared", *rules)
+RIGHTS = SERVICES["mailer"].rights()
+KEYS = [right for right in RIGHTS if right.startswith("~")]
+# What a user may do, the user, and what it lacks of what its doctor needs.
+WANTING = [
+    ("shared", "~* &* +@all -blmove -hincrby -acl", "+blmove +hincrby"),
+    ("shared", "~* &* +@all -publish -acl", "+publish"),
+    ("shared", "~* &* +@all -evalsha -acl", "+evalsha"),
+    ("shared", "~* &* +@all -info -time -acl", "+info +time"),
+    ("shared", "~* &* +@all -eval -acl", "+eval"),
+    ("shared", "~* &* +@all -client|setname -acl", "+client|setname"),
+    ("shared", "~* resetchannels +@all -acl", "&keys-updated &unlocked &mail-result:*"),
+    ("shared", "~* resetchannels &unlocked &mail-result:* +@all -acl -subscribe", "+subscribe &keys-updated"),
+    ("mailer", " ".join(right for right in RIGHTS if right != "~suppressed:{*}"), "~suppressed:{*}"),
+    ("mailer", " ".join(right for right in RIGHTS if right != "~lock:{*}"), "~lock:{*}"),  # which is asked about first
+    ("mailer", " ".join(right for right in RIGHTS if right not in ("+get", "~lock:{*}")), "+get ~lock:{*}"),
+    (
+        "mailer",
+        " ".join(right for right in RIGHTS if right[0] != "~"),
+        " ".join(f"~{glob}" for glob in SERVICES["mailer"].keys),
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["redis7", "valkey9"])
+@pytest.mark.parametrize(("user", "rules", "lacking"), WANTING)
+async def test_line_that_is_told_gives_a_user_just_what_it_lacks(
+    kind: str, user: str, rules: str, lacking: str
+) -> None:
+    services = [user] if user in SERVICES else list(SERVICES)
+    with RedisServer(kind, config=GOOD) as server:
+        server.ask("ACL", "SETUSER", user, "on", f">{PASSWORD}", "resetchannels", *rules.split())
+        open_store = partial(Store, as_user(server, user), ConnectionOptions(client_name="auth-api"))
+        text, code = await report(open_store, services=services, as_json=False)
+        [line] = [line.partition("mend it: ")[2] for line in text.splitlines() if "ACL SETUSER" in line]
+        assert {*line.split()} == {"ACL", "SETUSER", user, *lacking.split()}
+        assert code == 2
+        assert "ok       reachable" in text
+        server.ask(*line.split())
+        text, _ = await report(open_store, services=services, as_json=False)
+    assert "ok       permissions" in text
+
+
+@pytest.mark.parametrize("kind", ["redis7", "valkey9"])
+@pytest.mark.parametrize("service", SERVICES)
+async def test_each_right_that_a_service_lacks_is_the_one_that_it_is_given(kind: str, service: str) -> None:
+    with RedisServer(kind, config=GOOD) as server:
+        for right in SERVICES[service].rights():
+            rights = [one for one in SERVICES[service].rights() if one != right]
+            server.ask("ACL", "SETUSER", service, "reset", "on", f">{PASSWORD}", "resetchannels", *rights)
+            server.ask("ACL", "SETUSER", DOCTOR_USER, "reset", "on", f">{PASSWORD}", "~*", "+@all")
+            for user in (service, DOCTOR_USER):
+                text, _ = await report(partial(Store, as_user(server, user)), services=[service], as_json=False)
+                assert f"mend it: ACL SETUSER {service} {right}\n" in f"{text}\n", (user, right, text)
+
+
+@pytest.mark.parametrize("right", ["info", "time", "eval", "scan", "acl|dryrun", "config|get"])
+async def test_right_that_doctors_own_user_lacks_is_told_with_the_line_that_gives_it(
+    server: RedisServer, right: str
+) -> None:
+    server.ask("ACL", "SETUSER", DOCTOR_USER, f"-{right}")
     try:
-        text, code = await report(partial(Store, as_user(server, "shared")), services=tuple(SERVICES), as_json=False)
-        [mend] = [line for line in text.splitlines() if "ACL SETUSER" in line]
-        server.ask(*mend.partition("mend it: ")[2].split())
-        mended, _ = await examine(as_user(server, "shared"))
+        text, code = await report(partial(Store, as_user(server, DOCTOR_USER)), services=[*SERVICES], as_json=False)
     finally:
-        server.ask("ACL", "DELUSER", "shared")
+        server.ask("ACL", "SETUSER", DOCTOR_USER, f"+{right}")
+    assert f"doctor lacks +{right}" in text
+    assert f"mend it: ACL SETUSER doctor +{right}" in text
+    assert "ok       reachable" in text
     assert code == 2
-    assert "mailer as user shared lacks" in text
-    assert mended["permissions"] == "ok"
+
+
+async def test_user_of_redis_6_that_may_not_ask_for_the_time_is_told_so_where_rights_are_told() -> None:
+    with RedisServer("redis6", config=GOOD) as server:
+        server.ask("ACL", "SETUSER", "mailer", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-time")
+        text, code = await report(partial(Store, as_user(server, "mailer")), services=["mailer"], as_json=False)
+    assert "mend it: ACL SETUSER mailer +time" in text
+    assert "ok       reachable" in text
+    assert code == 2
+
+
+async def test_wrong_password_is_told_as_that_of_a_server_that_answers(server: RedisServer) -> None:
+    found, code = await examine(f"unix://mailer:wrong@{server.socket}", "mailer")
+    assert (found, code) == ({"reachable": "ok", "authentication": "error"}, 2)
 
 
 @pytest.mark.parametrize("user", ["auth-api", DOCTOR_USER])

@@ -15,7 +15,15 @@ from shared_store import auth_codes, errors, fetch_cache, logins, rate_limits
 from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
 from shared_store.dead_letters import DeadJob
-from shared_store.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUnreachable, translate
+from shared_store.errors import (
+    LoginRefused,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnreachable,
+    translate,
+)
 from shared_store.locks import Locks
 from shared_store.logins import CodeStatus, StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob
@@ -321,7 +329,7 @@ async def test_server_that_loads_its_data_is_told_and_used_when_it_has(kind: str
         (redis_errors.SlotNotCoveredError("slot"), StoreUnavailable),
         (TimeoutError(), StoreUnreachable),
         (ConnectionResetError("reset"), StoreUnreachable),
-        (redis_errors.AuthenticationError("invalid username-password pair"), StoreRefused),
+        (redis_errors.AuthenticationError("invalid username-password pair"), LoginRefused),
         (redis_errors.ResponseError("ERR what"), StoreError),
         (ValueError("x" * 1000), StoreError),
         (ValueError(), StoreError),
