@@ -20,7 +20,7 @@ from bench.sink import SinkProtocol
 
 RATE = 100  # logins a second
 MOST = 300  # that go on at once: a machine that can't carry the rate is to be slow, not to break down
-IDLE = 2.0  # seconds after which a connection is not used again: auth-api closes those of five
+IDLE = 30.0  # seconds after which a connection is not used again: fewer than auth-api keeps one
 BOUND = 60.0  # seconds for a login to come to its end
 _LINK = re.compile(rb"/confirm\?session=([A-Za-z0-9_-]{43})&code=([a-z0-9]{12})")
 
