@@ -144,7 +144,7 @@ class Soak:
         self._smtp.rules.answer = self._answer
         self._smtp.rules.after = self._accept
         self._mailers: dict[str, MailerProcess] = {}
-        # With `everysec` a killed server forgets what it took while the disk was being synced: jobs that it had accepted.
+        # With `everysec` a killed server forgets what it took during a sync: jobs that it had accepted.
         config = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
         self._redis = RedisServer("valkey9", port=free_port(), config=config)
         self._one_at_a_time = asyncio.Lock()  # lest one fault picks, or wakes, another's victim
