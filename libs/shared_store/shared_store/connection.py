@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import FullJitterBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, TimeoutError  # noqa: A004
 
 from shared_store.credentials import Credentials
+from shared_store.sentinels import Sentinels
 from shared_store.sockets import (
     PlainConnection,
     SentinelConnection,
@@ -134,7 +135,7 @@ def open_client(url: StoreUrl, options: ConnectionOptions, *, retries: int, time
 def _sentinel(url: StoreUrl, options: ConnectionOptions, settings: dict[str, Any]) -> Client:
     connecting = {"socket_connect_timeout": options.timeout, "socket_timeout": options.timeout}
     credentials = Credentials(url, options.url_file, for_sentinels=True)
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = Sentinels(  # type: ignore[no-untyped-call]
         list(url.nodes),
         sentinel_kwargs={
             "credential_provider": credentials,
