@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from shared_store.errors import StoreAway, StoreError, StoreUnreachable
 
 PROBE_EVERY = 0.5  # seconds between looks whether it is back
-PROBE_BOUND = 1.0  # seconds a look may take
+PROBE_ALONE = 1.0  # seconds after which a look that has no answer yet gets another beside it
+PROBE_BOUND = 5.0  # seconds a look may take, connecting included
 
 
 class Outage:
@@ -49,15 +50,33 @@ class Outage:
                 await self._looking
 
     async def _look(self, error: StoreError) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(PROBE_BOUND):
-                    await self._probe()
-            except (StoreUnreachable, TimeoutError):
+        """Probe until one is answered.
+
+        A slow one goes on beside the next: over a long way, or from a busy server, its answer may come yet, and from a
+        server that went silent never.
+        """
+        probes: set[asyncio.Task[bool]] = set()
+        try:
+            while True:
+                probes.add(asyncio.create_task(self._is_answered()))
+                done, probes = await asyncio.wait(probes, timeout=PROBE_ALONE, return_when=asyncio.FIRST_COMPLETED)
+                if any(probe.result() for probe in done):
+                    break
                 self._reason = error
-                await asyncio.sleep(PROBE_EVERY)
-            except StoreError:
-                break  # it answers, and whoever calls is to hear what
-            else:
-                break
+                if done:
+                    await asyncio.sleep(PROBE_EVERY)
+        finally:
+            for probe in probes:
+                probe.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
         self._reason = None
+
+    async def _is_answered(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_BOUND):
+                await self._probe()
+        except (StoreUnreachable, TimeoutError):
+            return False
+        except StoreError:
+            pass  # it answers, and whoever calls is to hear what
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,9 +14,10 @@ from shared_store.connection import ConnectionOptions
 from shared_store.errors import NotReplicated, StoreAway, StoreUnavailable
 from shared_store.mail_jobs import MailJob
 from shared_store.mail_queue import MailQueue
+from shared_store.outage import PROBE_ALONE
 from shared_store.store import MOST_CALLS, Store
 from shared_store.testing.deployments import SLOTS, cluster, sentinel_set
-from shared_store.testing.servers import RedisServer
+from shared_store.testing.servers import RedisServer, free_port
 
 GET = Call((command("GET", "{x}"),), lambda replies: replies[0])
 QUEUE = MailQueue()
@@ -51,6 +53,38 @@ async def test_server_that_hangs_costs_the_first_callers_its_time_out_and_the_ot
                 await store.ping()
             assert store.commands - commands <= 2  # those that were refused before they were sent
             server.resume()
+            await until_answered(store)
+
+
+@contextlib.asynccontextmanager
+async def far_away(server: RedisServer, *, seconds: float) -> AsyncIterator[str]:
+    """Give a URL at which a server's first answer on each connection comes that much later."""
+
+    async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            sink.write(data)
+        sink.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            from_server, to_server = await asyncio.open_unix_connection(server.socket)
+            await asyncio.sleep(seconds)
+            await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(serve, "127.0.0.1", port):
+        yield f"redis://127.0.0.1:{port}"
+
+
+async def test_server_to_which_a_connection_takes_longer_than_a_probe_is_found_back() -> None:
+    with RedisServer("valkey9") as server:
+        async with far_away(server, seconds=1.5 * PROBE_ALONE) as url, Store(url) as store:
+            await store.run(GET)
+            server.stop()
+            with pytest.raises(StoreUnavailable):
+                await store.run(GET)
+            server.start()
             await until_answered(store)
 
 
