@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shared_store.commands import Call, load_script
 from shared_store.errors import LockLost
 from shared_store.keyspace import LOCK, UNLOCKED_CHANNEL
-from shared_store.notices import Notices
+from shared_store.notices import LOOK_YOURSELF, Notices
 from shared_store.store import Store
 
 POLL = 2.0  # seconds between tries where the notice of a release is lost
@@ -57,7 +57,7 @@ class Locks:
                     return lock
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, POLL)):
-                        while await released.get() != LOCK.key(name=name).encode():
+                        while await released.get() not in {LOCK.key(name=name).encode(), LOOK_YOURSELF}:
                             pass
 
     async def extend(self, lock: Lock) -> None:

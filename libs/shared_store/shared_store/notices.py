@@ -19,6 +19,7 @@ from shared_store.store import Store
 RETRY_AFTER = 0.5  # seconds between tries to subscribe again
 LOOK_UP = 1.0  # seconds after which a channel that is listened to for the first time is subscribed at the latest
 BACKLOG = 1000  # notices a listener may leave unread before the oldest are dropped
+LOOK_YOURSELF = b""  # what is heard where a subscription begins, also anew: nobody heard what was said before
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Notices:
 
     @contextlib.contextmanager
     def listen(self, channel: str) -> Iterator[Listener]:
-        """Receive what is published on a channel while the block runs."""
+        """Receive what is published on a channel while the block runs, and LOOK_YOURSELF where some may be lost."""
         listener: Listener = asyncio.Queue(BACKLOG)
         self._listeners.setdefault(channel, set()).add(listener)
         try:
@@ -87,7 +88,7 @@ class Notices:
         patience = self._store.options.timeout
         heard, asked = time.monotonic(), 0.0
         while set(self._listeners) <= subscribed:
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LOOK_UP)
+            message = await pubsub.get_message(timeout=LOOK_UP)
             now = time.monotonic()
             if message is not None:
                 heard, asked = now, 0.0
@@ -99,9 +100,10 @@ class Notices:
                 asked = now
 
     def _deliver(self, message: dict[str, Any]) -> None:
-        if message["type"] != "message":
+        if message["type"] not in {"message", "subscribe"}:
             return
+        notice = message["data"] if message["type"] == "message" else LOOK_YOURSELF
         for listener in self._listeners.get(message["channel"].decode(), ()):
             if listener.full():
                 listener.get_nowait()
-            listener.put_nowait(message["data"])
+            listener.put_nowait(notice)

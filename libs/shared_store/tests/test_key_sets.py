@@ -15,6 +15,7 @@ from shared_store.notices import Notices
 from shared_store.sealing import Sealer, SealError
 from shared_store.signing_keys import generate
 from shared_store.store import Store
+from shared_store.testing.notices import next_notice
 
 A, B, C = (PublishedKey(generate("EdDSA"), 1.0, 2.0, 3.0, 4.0) for _ in range(3))
 FIRST = KeySet("EdDSA", 1, current=A, next=B)
@@ -93,7 +94,7 @@ async def test_write_is_told_to_everyone(store: Store) -> None:
         with notices.listen(KEYS_UPDATED_CHANNEL) as listener:
             await asyncio.wait_for(notices.connected.wait(), 20)
             await store.run(PLAIN.replace(FIRST, expected_version=0))
-            assert await asyncio.wait_for(listener.get(), 20) == KEY.encode()
+            assert await next_notice(listener) == KEY.encode()
         task.cancel()
 
 

@@ -27,6 +27,7 @@ from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
 from shared_store.mail_whereabouts import count_mailers
 from shared_store.notices import Notices
 from shared_store.store import Store
+from shared_store.testing.notices import next_notice
 
 QUEUE = MailQueue()
 READY, DELAYED, JOBS, LEASES = (
@@ -178,7 +179,7 @@ async def test_outcome_is_told_on_the_channel_of_the_page_that_waits(store: Stor
         with notices.listen(channel) as listener:
             await asyncio.wait_for(notices.connected.wait(), 20)
             await store.run(QUEUE.finish("w", "job-0", Outcome.REJECTED, tell=channel))
-            assert parse_result(await asyncio.wait_for(listener.get(), 20)) == ("job-0", Outcome.REJECTED)
+            assert parse_result(await next_notice(listener)) == ("job-0", Outcome.REJECTED)
         task.cancel()
 
 

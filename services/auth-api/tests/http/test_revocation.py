@@ -46,10 +46,11 @@ async def test_revoked_key_is_gone_from_all_instances_at_once_and_the_next_one_s
         assert jwt.get_unverified_header(token)["kid"] == following.key.kid
 
 
+@pytest.mark.parametrize(("poll", "is_cut"), [(0.1, False), (3600.0, True)], ids=["now and then", "after a cut"])
 async def test_change_whose_notice_was_lost_is_found_by_looking(
-    make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
+    make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch, poll: float, is_cut: bool
 ) -> None:
-    monkeypatch.setattr(keyring, "POLL", 0.1)
+    monkeypatch.setattr(keyring, "POLL", poll)
     current, following = keys_for("RS256")
     after = KeySet("RS256", 2, following, replace(current, key=generate("RS256")))
     async with make_broker() as one:
@@ -63,6 +64,8 @@ async def test_change_whose_notice_was_lost_is_found_by_looking(
         async with make_broker() as another:
             assert (await _kids(another))[0] == current.key.kid
             await another.store.client.restore(name, 0, changed, replace=True)  # tells nobody
+            if is_cut:
+                await another.store.client.execute_command("CLIENT KILL", "TYPE", "pubsub")
 
             async def found() -> bool:
                 return (await _kids(another))[0] == following.key.kid
