@@ -436,6 +436,14 @@ def test_settings_that_do_not_fit_together_are_refused(environ: dict[str, str], 
     assert "hunter2" not in str(problems)
 
 
+def test_replicas_may_not_take_as_long_as_redis_itself() -> None:
+    slow = {**MAIL, "BROKER_REDIS_WAIT_TIMEOUT": "5"}
+    assert mailer(slow).settings.redis_wait_timeout == 5  # nobody waits for replicas
+    waiting = {**slow, "BROKER_REDIS_WAIT_REPLICAS": "1"}
+    assert "shorter than redis_timeout" in problems_of(MailerSettings, waiting)["redis_wait_timeout"]
+    assert mailer({**waiting, "BROKER_REDIS_TIMEOUT": "6"}).settings.redis_timeout == 6
+
+
 def test_transports_keep_the_order_that_was_asked_for() -> None:
     environ = {"BROKER_POSTMARK_TOKEN": "t", "BROKER_MAIL_TRANSPORTS": "postmark smtp"}
     assert mailer(environ).settings.transports == ("postmark", "smtp")

@@ -87,7 +87,9 @@ class CommonSettings(SettingsGroup):
     redis_wait_replicas: t.Replicas = Field(
         0, description="Replicas that must have a mail job or a key set before it counts as kept (Redis' WAIT)"
     )
-    redis_wait_timeout: t.Timeout = Field(1, description="Seconds those replicas may take; then the login is told 503")
+    redis_wait_timeout: t.Timeout = Field(
+        1, description="Seconds those replicas may take, fewer than redis_timeout; then the login is told 503"
+    )
     redis_ca_file: t.ExistingFile | None = Field(None, description="CA certificates that Redis' TLS is checked against")
     redis_client_cert: t.ExistingFile | None = Field(None, description="TLS certificate to show to Redis")
     redis_client_key: t.ExistingFile | None = Field(None, description="Private key of redis_client_cert")
@@ -103,6 +105,12 @@ class CommonSettings(SettingsGroup):
         """Settings of this group that do not fit together."""
         yield from super().disagreements(given)
         yield from need_each_other(given, "redis_client_cert", "redis_client_key")
+
+    def unusable(self) -> Findings:
+        """A wait for replicas that would be taken for a Redis that hangs."""
+        yield from super().unusable()
+        if self.redis_wait_replicas and self.redis_wait_timeout >= self.redis_timeout:
+            yield "redis_wait_timeout", f"has to be shorter than redis_timeout, which is {self.redis_timeout}"
 
 
 class QueueSettings(SettingsGroup):
