@@ -11,6 +11,13 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 Topology = Literal["standalone", "sentinel", "cluster"]
 Address = tuple[str, int]
 
+# What may stand behind the ?. That of redis:// and unix:// is passed over where other programs may know it.
+_OPTIONS: dict[Topology, set[str]] = {
+    "standalone": {"db"},
+    "sentinel": {"db", "sentinel_username", "sentinel_password"},
+    "cluster": {"db", "remap"},
+}
+
 
 class StoreUrlError(ValueError):
     """redis_url can't be read; the message never holds the password."""
@@ -64,7 +71,7 @@ class StoreUrl:
 
     @classmethod
     def _unix(cls, parts: SplitResult) -> StoreUrl:
-        options = parse_qs(parts.query)
+        options = _options(parts.query, "standalone")
         username, password = _credentials(parts.netloc)
         if not parts.path.strip("/") or parts.netloc.rpartition("@")[2]:
             raise StoreUrlError("redis_url with unix:// needs the path of a socket: unix:///run/redis/redis.sock")
@@ -96,7 +103,7 @@ class StoreUrl:
             )
         if topology == "standalone" and len(nodes) > 1:
             raise StoreUrlError("redis_url names several addresses: use redis+sentinel:// or redis+cluster://")
-        options = parse_qs(parts.query)
+        options = _options(parts.query, topology)
         database = _number(path.pop(0) if path else options.get("db", ["0"])[0], "database")
         if path or (topology == "cluster" and database):
             raise StoreUrlError("redis_url has more after the address than a database number")
@@ -108,9 +115,9 @@ class StoreUrl:
             username=username,
             password=password,
             master_name=master_name,
-            sentinel_username=options.get("sentinel_username", [None])[0],
-            sentinel_password=options.get("sentinel_password", [None])[0],
-            remap=tuple(_remap(entry) for entry in options.get("remap", [])) if topology == "cluster" else (),
+            sentinel_username=options.get("sentinel_username", [""])[0] or None,
+            sentinel_password=options.get("sentinel_password", [""])[0] or None,
+            remap=tuple(_remap(entry) for entry in options.get("remap", [])),
         )
 
     @property
@@ -151,6 +158,21 @@ def _credentials(netloc: str) -> tuple[str | None, str | None]:
     if not colon:
         raise StoreUrlError("redis_url has a user without a password: write user:password@ or :password@")
     return unquote(username) or None, unquote(password)
+
+
+def _options(query: str, topology: Topology) -> dict[str, list[str]]:
+    """Read what stands behind the ?. A + is a +, as it is before it: passwords have some."""
+    options = parse_qs(query.replace("+", "%2B"), keep_blank_values=True)
+    known = _OPTIONS[topology]
+    strange = options.keys() - known
+    if topology == "standalone":
+        strange &= set().union(*_OPTIONS.values())
+    if strange:  # not told: it may be the end of a password
+        raise StoreUrlError(
+            f"redis_url has an option that is none here, where there are {' and '.join(sorted(known))}: look at its "
+            "spelling; in a password write & as %26"
+        )
+    return options
 
 
 def _address(text: str, default_port: int) -> tuple[str, int]:

@@ -37,6 +37,7 @@ SECRET = "s3cr3t-Pa55"
         ("unix://user:p@/run/s", "unix:///run/s"),
         ("redis+sentinel://a,b:1,[::2]/main/4", "redis+sentinel://a:26379,b:1,[::2]:26379/main"),
         ("rediss+sentinel://u:p@a/main?sentinel_password=x", "rediss+sentinel://a:26379/main"),
+        ("rediss://a?ssl_cert_reqs=required&protocol=3", "rediss://a:6379"),
         ("redis+cluster://a:1,b:2", "redis+cluster://a:1,b:2"),
         ("rediss+cluster://u:p@a", "rediss+cluster://a:6379"),
     ],
@@ -50,6 +51,8 @@ def test_credentials_database_and_names_are_read() -> None:
     assert (url.username, url.password, url.database, url.master_name) == ("us@er", "p/:#", 4, "main")
     assert (url.sentinel_username, url.sentinel_password, url.tls) == ("su", "s&p", True)
     assert StoreUrl.parse("redis://:only@h").username is None
+    plus = StoreUrl.parse("redis+sentinel://u:a+b@h/main?sentinel_password=c+d%2Be")
+    assert (plus.password, plus.sentinel_password) == ("a+b", "c+d+e")
     assert StoreUrl.parse("unix:///s?db=2").database == 2
 
 
@@ -90,6 +93,12 @@ def test_credentials_database_and_names_are_read() -> None:
         "unix:///",
         "unix://run/redis.sock",
         "unix:///s?db=x",
+        "redis://host?remap=a/b",
+        "redis://host?sentinel_password=x",
+        "redis+sentinel://a/main?sentinel_pasword=x",
+        "redis+sentinel://a/main?sentinel_password=x&y",
+        "redis+sentinel://a/main?remap=b/c",
+        "redis+cluster://a?sentinel_username=x",
         "redis://user:pass/word@host",
         "redis://user:pass#word@host",
     ],
