@@ -26,7 +26,7 @@ from shared_store.store import Store
 
 SessionId = NewType("SessionId", str)
 
-CONSUMED_FOR = 30_000  # ms a consumed login goes on answering the same operation sent again
+CONSUMED_FOR = 30_000  # ms a login that is over goes on answering the same operation sent again
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 _SAVE = load_script("save_login")
@@ -183,7 +183,7 @@ def load(session_id: SessionId) -> Call[StoredLogin | None]:
 
 def look_at_code(session_id: SessionId, code: str, *, guesses: int) -> Call[CodeCheck]:
     """Check a code without consuming the login. A wrong one counts as a guess all the same."""
-    return _check(session_id, code, guesses, "look", "")
+    return _check(session_id, code, guesses, "look", new_operation_id())
 
 
 def confirm_code(session_id: SessionId, code: str, *, guesses: int, operation: str) -> Call[CodeCheck]:

@@ -1,7 +1,7 @@
 """Counters that end by themselves. What is counted, and how much is too much, is the caller's business.
 
-A hit that is sent again after a lost reply counts twice: the one call here that is not idempotent, since it errs on
-the side of refusing.
+A hit that is sent again after a lost reply counts twice, and a refund gives two back: they alone are not idempotent. To
+know them again would take a key for each attempt, and they are off by one.
 """
 
 from __future__ import annotations

@@ -108,7 +108,19 @@ async def test_wrong_codes_are_counted_and_the_last_ends_the_login(store: Store)
     told = [(answer.status, answer.guesses_left) for answer in answers]
     assert told == [(CodeStatus.WRONG, 2), (CodeStatus.WRONG, 1), (CodeStatus.ENDED, 0), (CodeStatus.GONE, 0)]
     assert answers[0].login == answers[2].login == LOGIN_DATA
-    assert await state(store, session) == {}
+    assert not set(await state(store, session)) & {b"code", b"sealed"}
+    assert 0 < await store.client.pttl(LOGIN.key(session=session)) <= logins.CONSUMED_FOR
+    assert await store.run(logins.load(session)) is None
+
+
+async def test_wrong_code_sent_again_counts_once_and_gets_the_same_answer(store: Store) -> None:
+    session = await saved(store)
+    for status, left in ((CodeStatus.WRONG, 2), (CodeStatus.WRONG, 1), (CodeStatus.ENDED, 0)):
+        call = logins.look_at_code(session, "wrong", guesses=3)
+        for _ in range(2):
+            check = await store.run(call)
+            assert (check.status, check.guesses_left, check.login) == (status, left, LOGIN_DATA)
+    assert (await store.run(logins.look_at_code(session, "abc123", guesses=3))).status is CodeStatus.GONE
 
 
 async def test_right_code_after_a_wrong_one_tells_the_guesses_left(store: Store) -> None:

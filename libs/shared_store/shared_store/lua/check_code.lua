@@ -3,37 +3,38 @@
 -- ARGV[1]  hash of the code brought
 -- ARGV[2]  wrong guesses allowed
 -- ARGV[3]  'consume' or 'look'
--- ARGV[4]  operation id: the same one again gets the same answer
--- ARGV[5]  milliseconds for which a consumed login answers that repetition
+-- ARGV[4]  operation id: the same one again gets the same answer, and counts no second guess
+-- ARGV[5]  milliseconds for which a login that is over answers that repetition
 -- returns  {status, guesses left, request, data, hash of the browser's secret}
 --          status: 'right', 'wrong', 'ended' (the last guess was wrong), 'gone', 'other' (not waiting for a code)
--- A login that is not there and one that is consumed look alike.
-local code, request, data, browser, wrong, op =
-  unpack(redis.call('HMGET', KEYS[1], 'code', 'request', 'data', 'browser', 'wrong', 'op'))
+-- A login that is not there and one that is over look alike.
+local code, request, data, browser, wrong, guess, op, ended =
+  unpack(redis.call('HMGET', KEYS[1], 'code', 'request', 'data', 'browser', 'wrong', 'guess', 'op', 'ended'))
 if not request or (op and op ~= ARGV[4]) then
   return {'gone', 0, false, false, false}
 end
 if op then
-  return {'right', 0, request, data, browser}
+  return {ended and 'ended' or 'right', 0, request, data, browser}
 end
 if not code then
   return {'other', 0, false, false, false}
 end
-if code ~= ARGV[1] then
-  local left = tonumber(ARGV[2]) - tonumber(wrong or '0') - 1
-  if left <= 0 then
-    redis.call('DEL', KEYS[1])
-    return {'ended', 0, request, data, browser}
-  end
-  -- A full server must count guesses, too, or it would let them be made without end.
+local count, allowed = tonumber(wrong or '0'), tonumber(ARGV[2])
+local is_right = code == ARGV[1]
+if not is_right and guess ~= ARGV[4] then
+  count = count + 1
+  -- A deletion first: a full server lets a script that has deleted go on writing, and must count guesses, too.
   redis.call('HDEL', KEYS[1], '')
-  redis.call('HINCRBY', KEYS[1], 'wrong', 1)
-  return {'wrong', left, request, data, browser}
+  redis.call('HSET', KEYS[1], 'wrong', count, 'guess', ARGV[4])
 end
-if ARGV[3] == 'consume' then
-  -- A deletion first: a full server lets a script that has freed something go on writing.
+local is_last = count >= allowed
+if is_last or (is_right and ARGV[3] == 'consume') then
   redis.call('HDEL', KEYS[1], 'code', 'sealed')
   redis.call('HSET', KEYS[1], 'op', ARGV[4])
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
-return {'right', tonumber(ARGV[2]) - tonumber(wrong or '0'), request, data, browser}
+if is_last then
+  redis.call('HSET', KEYS[1], 'ended', 1)
+  return {'ended', 0, request, data, browser}
+end
+return {is_right and 'right' or 'wrong', allowed - count, request, data, browser}
