@@ -27,8 +27,8 @@ class Running:
 
 
 @asynccontextmanager
-async def broker(settings: str) -> AsyncIterator[Running]:
-    """Run `portier-broker` with these settings (TOML) and a throw-away store."""
+async def broker(settings: str, *, redis_url: str = "") -> AsyncIterator[Running]:
+    """Run `portier-broker` with these settings (TOML), by default with a throw-away store."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder, "ready.json")
@@ -36,7 +36,7 @@ async def broker(settings: str) -> AsyncIterator[Running]:
             **os.environ,
             "BROKER_LISTEN_PORT": str(port),
             "BROKER_PUBLIC_URL": f"http://127.0.0.1:{port}",
-            "BROKER_MEMORY_STORAGE": "true",
+            **({"BROKER_REDIS_URL": redis_url} if redis_url else {"BROKER_MEMORY_STORAGE": "true"}),
             "BROKER_LOG_LEVEL": "warning",
         }
         config = Path(folder, "broker.toml")

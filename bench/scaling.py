@@ -15,6 +15,7 @@ from redis.crc import key_slot
 from sink import start_sink
 
 from shared_store.store import Store
+from shared_store.testing.servers import BINARIES, RedisServer
 
 SLOTS = 16384
 CONCURRENT = 32
@@ -26,7 +27,7 @@ _KIND = re.compile(rb"^[a-z-]+:(?:\{[a-z0-9]+\}:[a-z]+)?")
 class Costs:
     """Redis' own counters at one moment; the difference of two is what happened between them."""
 
-    memory: int  # octets of data, without buffers and the server's own
+    memory: int  # octets, as maxmemory counts them
     commands: int  # those inside scripts, too
     received: int  # octets
     sent: int
@@ -47,7 +48,7 @@ async def costs(store: Store) -> Costs:
     """Read the counters."""
     info = await store.client.info("everything")
     return Costs(
-        memory=info["used_memory_dataset"],
+        memory=info["used_memory"],
         commands=info["total_commands_processed"],
         received=info["total_net_input_bytes"],
         sent=info["total_net_output_bytes"],
@@ -55,13 +56,13 @@ async def costs(store: Store) -> Costs:
     )
 
 
-async def measure(*, logins: int, seconds: float) -> None:
+async def measure(server: RedisServer, *, logins: int, seconds: float) -> None:
     """Begin logins and leave them in flight, then log in for a while, and print what either cost."""
     load = Load(0)
     sink = await start_sink(load.delivered, 0.0)
     host, smtp_port = sink.sockets[0].getsockname()
     settings = SETTINGS.format(smtp_server=f"{host}:{smtp_port}")
-    async with sink, broker(settings) as running, Store(running.redis_url) as store:
+    async with sink, broker(settings, redis_url=server.url) as running, Store(running.redis_url) as store:
         load.port = running.port
         await run(load, clients=CONCURRENT, seconds=1.0)  # warm up: pools, scripts, caches
         await store.client.flushdb()  # the mailer says that it has lost its lease, and key-rotator writes its keys anew
@@ -176,8 +177,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What logins cost Redis, and how their keys spread.")
     parser.add_argument("--logins", type=int, default=5000, help="to begin and leave in flight")
     parser.add_argument("--seconds", type=float, default=10.0, help="of whole logins")
+    parser.add_argument("--server", choices=BINARIES, default="valkey9", help="to measure")
     arguments = parser.parse_args()
-    asyncio.run(measure(logins=arguments.logins, seconds=arguments.seconds))
+    with RedisServer(arguments.server) as server:
+        asyncio.run(measure(server, logins=arguments.logins, seconds=arguments.seconds))
 
 
 if __name__ == "__main__":

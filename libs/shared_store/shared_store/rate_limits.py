@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared_store.commands import Call, Reply, command, load_script, nothing
-from shared_store.keyspace import LIMIT, digest
+from shared_store.keyspace import LIMIT, short_digest
 
 MOST_DIGITS = 19  # of a number that Redis counts with
 
@@ -31,7 +31,7 @@ class Counter:
     @property
     def key(self) -> str:
         """The counter's Redis key."""
-        return LIMIT.key(digest=digest(self.limit, *self.values))
+        return LIMIT.key(digest=short_digest(self.limit, *self.values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,19 +101,19 @@ class AuthorizationRequest:
         return OAuthError(error, description, status=status, return_address=self.return_address)
 
     def to_json(self) -> str:
-        """The request as it is stored with its login."""
+        """The request as it is stored with its login, what is usual left out: each login takes memory."""
         return write_record(
             {
                 "redirect_uri": str(self.return_address.redirect_uri),
                 "response_mode": self.return_address.response_mode,
-                "response_errors": self.return_address.response_errors,
+                "response_errors": None if self.return_address.response_errors else False,
                 "state": self.return_address.state,
                 "response_type": self.response_type,
                 "signing_alg": self.signing_alg,
                 "nonce": self.nonce,
                 "code_challenge": self.code_challenge,
-                "prompt": self.prompt,
-                "ui_locales": self.ui_locales,
+                "prompt": self.prompt or None,
+                "ui_locales": self.ui_locales or None,
                 "login_hint": self.address.original if self.address else None,
             }
         )
@@ -272,7 +272,7 @@ def _from_fields(fields: Mapping[str, Any]) -> AuthorizationRequest:
         return_address=ReturnAddress(
             redirect_uri=parse_redirect_uri(text(fields, "redirect_uri")),
             response_mode=one_of(RESPONSE_MODES, fields, "response_mode"),
-            response_errors=fields["response_errors"] is True,
+            response_errors=fields.get("response_errors", True) is True,
             state=text_or_none(fields, "state"),
         ),
         response_type=one_of(_RESPONSE_TYPES, fields, "response_type"),
