@@ -25,7 +25,8 @@ from collections.abc import Iterator, Sequence
 
 from redis import exceptions as redis_errors
 
-from shared_store.tls_problems import CLOSED, tls_problem
+from shared_store.store_url import StoreUrl
+from shared_store.tls_problems import CLOSED, tls_problem, wrong_scheme
 
 
 class StoreError(Exception):
@@ -113,17 +114,19 @@ _SCRIPTS_PLACE = re.compile(
 
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
+NO_SENTINEL, NO_MASTER = "no Sentinel answers", "no Sentinel knows a master"  # as sentinels.py tells them
 _DENIED = "the Redis ACL denies this user a command, a key or a channel: `doctor` says what to give it"
 _NO_SENTINEL = "redis_url names a Redis server where it should name Sentinels: theirs is another port, 26379 by default"
 
 # What tells a failure: a part of its text, since servers before 7 wrap a script's error in a text of their own and tell
 # several errors in text only; or redis-py's type, since it takes the code that it knows off the text. First match wins.
 _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = (
-    ("AuthenticationError", None, LoginRefused,
+    (f"{NO_SENTINEL}: AuthenticationError", None, LoginRefused,
      "the Sentinels refuse the password: look at sentinel_username and sentinel_password in redis_url"),
     (CLOSED, None, StoreUnreachable,
      "Redis closed the connection: if it goes on doing so, it does not accept redis_client_cert"),
-    ("No master found", None, StoreUnavailable,
+    (NO_SENTINEL, None, StoreUnreachable, "none of the Sentinels in redis_url can be reached"),
+    (NO_MASTER, None, StoreUnavailable,
      "the Sentinels name no master: a failover is under way, or redis_url names the wrong master or Sentinels"),
     ("OOM ", redis_errors.OutOfMemoryError, StoreFull,
      "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
@@ -190,6 +193,24 @@ def translate(error: BaseException) -> StoreError:
     return StoreError(_told("Redis answered what this project does not expect", str(error) or type(error).__name__))
 
 
+def translate_first(error: BaseException, url: StoreUrl) -> StoreError:
+    """Translate what became of the first words to a server: it may be the scheme of redis_url that is wrong."""
+    told = translate(error)
+    hint = wrong_scheme(url, list(_causes(error))) if isinstance(told, StoreUnreachable) else None
+    return told if hint is None else type(told)(f"{told}: {hint}")
+
+
+def most_telling(errors: Sequence[Exception]) -> Exception | None:
+    """Give what one of several servers failed with: where one tells what is wrong, the others' silence says nothing."""
+
+    def says_little(error: Exception) -> int:
+        if isinstance(error, TimeoutError | redis_errors.TimeoutError):
+            return 2
+        return 1 if CLOSED in str(error) else 0
+
+    return min(errors, key=says_little, default=None)
+
+
 def is_read_only(error: BaseException) -> bool:
     """Tell whether a server answered as a replica does, which a connection to an old master goes on doing."""
     return any(isinstance(cause, redis_errors.ReadOnlyError) or "READONLY" in str(cause) for cause in _causes(error))
@@ -205,7 +226,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _told(advice: str, text: str, notes: Sequence[str] = ()) -> str:
     """Join what to do about it, what the server said, and what was sent."""
     text = _SCRIPTS_PLACE.sub("", text)
-    text = text.partition(" : <")[0]  # what follows is redis-py's own view of each Sentinel's connection pool
     sent = [f"sent was {note}" for note in notes[:1]]
     parts = [part if len(part) <= 200 else f"{part[:200]}…" for part in (text, *sent) if part]
     return f"{advice} ({'; '.join(parts)})" if parts else advice

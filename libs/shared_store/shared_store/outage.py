@@ -10,7 +10,6 @@ from shared_store.errors import StoreAway, StoreError, StoreUnreachable
 
 PROBE_EVERY = 0.5  # seconds between looks whether it is back
 PROBE_ALONE = 1.0  # seconds after which a look that has no answer yet gets another beside it
-PROBE_BOUND = 5.0  # seconds a look may take, connecting included
 
 
 class Outage:
@@ -55,14 +54,15 @@ class Outage:
         A slow one goes on beside the next: over a long way, or from a busy server, its answer may come yet, and from a
         server that went silent never.
         """
-        probes: set[asyncio.Task[bool]] = set()
+        probes: set[asyncio.Task[StoreUnreachable | None]] = set()
         try:
             while True:
-                probes.add(asyncio.create_task(self._is_answered()))
+                probes.add(asyncio.create_task(self._failure()))
                 done, probes = await asyncio.wait(probes, timeout=PROBE_ALONE, return_when=asyncio.FIRST_COMPLETED)
-                if any(probe.result() for probe in done):
+                failures = [probe.result() for probe in done]
+                if None in failures:
                     break
-                self._reason = error
+                self._reason = error = next(filter(None, failures), error)
                 if done:
                     await asyncio.sleep(PROBE_EVERY)
         finally:
@@ -71,12 +71,11 @@ class Outage:
             await asyncio.gather(*probes, return_exceptions=True)
         self._reason = None
 
-    async def _is_answered(self) -> bool:
+    async def _failure(self) -> StoreUnreachable | None:
         try:
-            async with asyncio.timeout(PROBE_BOUND):
-                await self._probe()
-        except (StoreUnreachable, TimeoutError):
-            return False
+            await self._probe()
+        except StoreUnreachable as error:
+            return error
         except StoreError:
             pass  # it answers, and whoever calls is to hear what
-        return True
+        return None

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
 
+from shared_store.errors import NO_MASTER, NO_SENTINEL, most_telling
 from shared_store.store_url import Address
 
 STRAGGLERS = 0.2  # seconds that the others have once one has answered
@@ -28,7 +29,7 @@ class Sentinels(Sentinel):
         """Give the master's address.
 
         Raises:
-            MasterNotFoundError: no sentinel names one that is up.
+            MasterNotFoundError: no sentinel names one that is up; where none answers, the reason is its cause.
             ResponseError: what is asked is no sentinel, or does not let us ask.
         """
         answers = await _answers([asyncio.create_task(_masters(sentinel)) for sentinel in self.sentinels])
@@ -37,13 +38,15 @@ class Sentinels(Sentinel):
         if named:
             newest = max(named, key=lambda state: int(state["config-epoch"]))
             return newest["ip"], newest["port"]
-        told = []
-        for sentinel, answer in zip(self.sentinels, answers, strict=True):
-            if isinstance(answer, ConnectionError | TimeoutError):
-                told.append(f"{sentinel} - {answer!r}")
-            elif isinstance(answer, BaseException):
-                raise answer
-        raise MasterNotFoundError(f"No master found for {service_name!r}{' : ' if told else ''}{', '.join(told)}")
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        silent = [failure for failure in failures if isinstance(failure, ConnectionError | TimeoutError)]
+        for failure in failures:
+            if failure not in silent:
+                raise failure
+        if len(silent) < len(answers):
+            raise MasterNotFoundError(f"{NO_MASTER} {service_name} that is up")
+        reason = most_telling(silent)
+        raise MasterNotFoundError(f"{NO_SENTINEL}: {type(reason).__name__}: {reason}") from reason
 
 
 async def _masters(sentinel: Redis) -> Masters:

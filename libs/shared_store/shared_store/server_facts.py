@@ -88,7 +88,7 @@ async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> 
     except StoreError:
         raise
     except Exception as error:
-        raise translate(error) from error
+        raise store.told(error) from error
     if not found:
         raise StoreUnreachable("no master of the Redis Cluster answers")
     return found, silent

@@ -44,13 +44,6 @@ class _Sending(AbstractConnection):
             raise
 
 
-class _TlsFailed(exceptions.ConnectionError):
-    """Its repr has the reason, since of what each Sentinel said redis-py keeps that alone."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 class _ReadingCertificates(redis.SSLConnection):
     """Takes certificate and key as their files are when it connects; redis-py reads them once a connection object."""
 
@@ -60,14 +53,6 @@ class _ReadingCertificates(redis.SSLConnection):
         told.context = context_for(files)
         return super()._connection_arguments()
 
-    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
-        try:
-            await super().connect_check_health(check_health, retry_socket_connect)
-        except exceptions.ConnectionError as error:
-            if isinstance(error.__context__, ssl.SSLError):
-                raise _TlsFailed(str(error)) from error
-            raise
-
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         try:
             await super().on_connect_check_health(check_health)
@@ -76,7 +61,7 @@ class _ReadingCertificates(redis.SSLConnection):
                 raise
             # The server's reason is lost: in TLS 1.3 it comes after our first words, which a closed socket resets.
             seen = shown_certificate(self.ssl_context.certfile)
-            raise _TlsFailed(f"{CLOSED}, {seen}: {error}") from error
+            raise exceptions.ConnectionError(f"{CLOSED}, {seen}: {error}") from error
 
 
 class PlainConnection(_Sending, redis.Connection):

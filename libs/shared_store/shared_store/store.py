@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 
 from shared_store import cluster
 from shared_store.commands import Call, Command, Reply, Value, command
@@ -32,6 +33,7 @@ from shared_store.errors import (
     StoreUnreachable,
     is_read_only,
     translate,
+    translate_first,
 )
 from shared_store.outage import Outage
 from shared_store.store_url import StoreUrl
@@ -43,6 +45,7 @@ V = TypeVar("V")
 W = TypeVar("W")
 
 GRACE = 1.0  # seconds over the socket's own time-out before a call is given up as a whole
+PROBE_BOUND = 5.0  # seconds that a look whether it is back may take, connecting included
 MOST_CALLS = 2000  # at once, waiting for their turn or their reply; a server that is there has hardly ever so many
 
 
@@ -79,6 +82,7 @@ class Store:
         self._calls = 0  # that wait for their turn or their reply
         self._outage = Outage(self._probe, several=self.url.topology == "cluster")
         self._troubles = Troubles()
+        self._has_answered = False
 
     @classmethod
     def of(cls, settings: StoreSettings, *, client_name: str) -> Self:
@@ -163,6 +167,7 @@ class Store:
         where = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._client, RedisCluster) else {}
         async with self._bounded(self._client, self.options.timeout + GRACE), self.turn():
             await self._client.execute_command("PING", **where)
+            self._has_answered = True
             self._troubles.solved(())
 
     async def check_ready(self) -> None:
@@ -174,18 +179,30 @@ class Store:
         await self.ping()
         self._troubles.check()
 
+    def told(self, error: Exception) -> StoreError:
+        """Give the store's own exception for one of redis-py's, to be raised `from` it."""
+        return translate(error) if self._has_answered else translate_first(error, self.url)
+
     async def _probe(self) -> None:
         """Learn whether anything answers, past the turns of those that still wait for it: of a Cluster, any master."""
+        try:
+            async with asyncio.timeout(PROBE_BOUND):
+                await self._ask_anyone()
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self.told(error) from error
+
+    async def _ask_anyone(self) -> None:
         client = self._client
         if not isinstance(client, RedisCluster):
-            await _ping(client)
+            await client.ping()
             return
-        with _translated():
-            await client.initialize()
-        asking = [asyncio.create_task(_ping(client, target_nodes=[node])) for node in client.get_primaries()]
+        await client.initialize()
+        asking = [asyncio.create_task(_ping(client, node)) for node in client.get_primaries()]
         try:
             for answer in asyncio.as_completed(asking):
-                with contextlib.suppress(StoreError):
+                with contextlib.suppress(Exception):
                     await answer
                     return
             raise StoreUnreachable("no master of the Redis Cluster answers")
@@ -233,6 +250,7 @@ class Store:
             if isinstance(reply, Exception):
                 reply.add_note(str(sent))
                 raise reply
+        self._has_answered = True
         self._troubles.solved(commands)
         return replies
 
@@ -287,7 +305,7 @@ class Store:
         except StoreError:
             raise
         except Exception as error:
-            told = translate(error)
+            told = self.told(error)
             if isinstance(client, Redis) and (is_read_only(error) or isinstance(told, StoreUnreachable)):
                 # An old master, perhaps: the next call has to ask anew who is master, and not trust a connection to
                 # this one. A Cluster's replicas redirect by themselves.
@@ -305,14 +323,5 @@ async def _one(client: Redis, one: Command) -> Reply:
         return error
 
 
-async def _ping(client: Client, **where: Any) -> None:
-    with _translated():
-        await client.execute_command("PING", **where)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise translate(error) from error
+async def _ping(client: RedisCluster, node: ClusterNode) -> None:
+    await client.execute_command("PING", target_nodes=[node])

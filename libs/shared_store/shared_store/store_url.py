@@ -121,6 +121,13 @@ class StoreUrl:
         )
 
     @property
+    def scheme(self) -> str:
+        """What it begins with."""
+        if self.socket_path is not None:
+            return "unix"
+        return ("rediss" if self.tls else "redis") + ("" if self.topology == "standalone" else f"+{self.topology}")
+
+    @property
     def user(self) -> str:
         """Who Redis takes us for."""
         return self.username or "default"
@@ -136,10 +143,9 @@ class StoreUrl:
     def __str__(self) -> str:
         """Tell where the store is, without credentials: fit for logs and for people."""
         if self.socket_path is not None:
-            return f"unix://{self.socket_path}"
-        scheme = ("rediss" if self.tls else "redis") + ("" if self.topology == "standalone" else f"+{self.topology}")
+            return f"{self.scheme}://{self.socket_path}"
         nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
-        return f"{scheme}://{nodes}" + (f"/{self.master_name}" if self.master_name else "")
+        return f"{self.scheme}://{nodes}" + (f"/{self.master_name}" if self.master_name else "")
 
 
 def unusable_url(text: str) -> Iterator[tuple[str, str]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from redis import exceptions as redis_errors
+
+from shared_store.store_url import StoreUrl
 
 CLOSED: Final = "closed right after the TLS handshake"  # what a server does that wants another client certificate
 _OPENSSL: Final = re.compile(r"\[(?:SSL|X509): \w+\] (?:certificate verify failed: )?(.*?)\.? \(_ssl")
@@ -40,6 +44,21 @@ def tls_problem(causes: Iterable[BaseException]) -> str | None:
             return f"{found[1]}: {_advice(found[1])}"
         if isinstance(cause, ssl.SSLError):
             return f"{cause.reason or 'the handshake failed'}: {_advice('')}"
+    return None
+
+
+def wrong_scheme(url: StoreUrl, causes: Iterable[BaseException]) -> str | None:
+    """Say how redis_url may have to begin, where a server has said nothing yet and that may be why.
+
+    Redis without TLS reads the handshake as a command that does not end, and waits. Redis with TLS closes the
+    connection, and what stands in front of some says what is no reply of Redis.
+    """
+    silent = (TimeoutError, redis_errors.TimeoutError)
+    closed = (ConnectionResetError, BrokenPipeError, redis_errors.InvalidResponse)
+    if url.tls and any(isinstance(cause, silent) for cause in causes):
+        return f"perhaps it speaks no TLS on that port, and redis_url has to begin with {replace(url, tls=False).scheme}://"
+    if not url.tls and any(isinstance(cause, closed) or "closed by server" in str(cause) for cause in causes):
+        return f"perhaps it speaks TLS on that port, and redis_url has to begin with {replace(url, tls=True).scheme}://"
     return None
 
 

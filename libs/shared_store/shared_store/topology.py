@@ -12,9 +12,8 @@ from typing import Any
 from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared_store.tls_problems import CLOSED
+from shared_store.errors import most_telling
 
 
 class Topology(NodesManager):
@@ -76,7 +75,7 @@ async def _teller(nodes: list[ClusterNode]) -> ClusterNode:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
     if best is None:
-        reason = min(errors, key=_says_little, default=None)
+        reason = most_telling(errors)
         raise RedisClusterException(f"no node of the Cluster tells who has which slots: {reason}") from reason
     return best
 
@@ -84,10 +83,3 @@ async def _teller(nodes: list[ClusterNode]) -> ClusterNode:
 async def _covered(node: ClusterNode) -> tuple[int, ClusterNode]:
     ranges = await node.execute_command("CLUSTER SLOTS")
     return sum(last - first + 1 for first, last, *_ in ranges), node
-
-
-def _says_little(error: Exception) -> int:
-    """Rank what nodes failed with: where one tells what is wrong, the others' silence is of no interest."""
-    if isinstance(error, TimeoutError | RedisTimeoutError):
-        return 2
-    return 1 if CLOSED in str(error) else 0

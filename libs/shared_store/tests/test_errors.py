@@ -251,6 +251,12 @@ async def test_redis_where_sentinels_were_named_is_told(kind: str) -> None:
                 await store.ping()
 
 
+async def test_sentinels_that_are_all_away_are_told_as_that_and_not_as_a_failover() -> None:
+    async with Store("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main") as store:
+        with pytest.raises(StoreUnreachable, match="none of the Sentinels"):
+            await store.ping()
+
+
 async def test_node_of_a_cluster_that_was_named_as_one_server_is_told() -> None:
     with deployment("valkey9-cluster") as cluster:
         hits = [rate_limits.hit([Counter("l", (str(number),), 1, 60)]) for number in range(50)]

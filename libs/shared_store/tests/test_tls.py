@@ -27,8 +27,8 @@ FUTURE: Validity = (NOW + timedelta(days=1), NOW + timedelta(days=30))
 
 def forms(server: RedisServer) -> list[str]:
     """Name the same server in each form; that it is no Sentinel and no Cluster would be seen later than its TLS."""
-    address = server.url.removeprefix("rediss://")
-    return [server.url, f"rediss+sentinel://{address}/{MASTER_NAME}", f"rediss+cluster://{address}"]
+    scheme, _, address = server.url.partition("://")
+    return [server.url, f"{scheme}+sentinel://{address}/{MASTER_NAME}", f"{scheme}+cluster://{address}"]
 
 
 async def is_told(url: str, options: ConnectionOptions, *words: str) -> None:
@@ -86,12 +86,52 @@ async def test_files_that_are_no_certificate_or_do_not_belong_together_are_told(
         await is_told(server.url, replace(server.options, ca_file=server.options.client_key), "redis_ca_file holds no")
 
 
-async def test_tls_where_the_server_has_none_and_the_other_way_round_are_told() -> None:
-    with RedisServer("redis7", port=free_port()) as plain, tls_server("redis7") as tls:
-        for url in (plain.url.replace("redis://", "rediss://"), tls.url.replace("rediss://", "redis://")):
-            async with Store(url, ConnectionOptions(timeout=0.5)) as store:
-                with pytest.raises((StoreRefused, StoreUnavailable)):
-                    await store.ping()
+@pytest.mark.parametrize("kind", ["valkey9", "redis7", "redis6"])
+async def test_server_without_tls_is_told_with_the_scheme_that_it_needs(kind: str) -> None:
+    with RedisServer(kind, port=free_port()) as server:
+        for url in forms(server):
+            wanted = url.partition("://")[0]
+            await is_told(url.replace("redis", "rediss", 1), ConnectionOptions(timeout=0.5), f"begin with {wanted}://")
+
+
+@pytest.mark.parametrize("options", [ConnectionOptions(timeout=2), ConnectionOptions(timeout=2, client_name="mailer")])
+async def test_server_with_tls_alone_is_told_with_the_scheme_that_it_needs(options: ConnectionOptions) -> None:
+    with tls_server("redis7") as server:
+        for url in forms(server):
+            wanted = url.partition("://")[0]
+            await is_told(url.replace("rediss", "redis", 1), options, f"begin with {wanted}://")
+
+
+async def test_tls_in_front_of_a_server_is_told_with_the_scheme_that_it_needs(made: Certificates) -> None:
+    with RedisServer("redis7") as server:
+        async with front(made, server.socket, free_port()) as entrance:
+            await is_told(f"redis://127.0.0.1:{entrance.port}", ConnectionOptions(timeout=2), "begin with rediss://")
+
+
+async def test_server_that_has_answered_once_is_not_suspected_of_another_scheme() -> None:
+    with tls_server("redis7") as server:
+        async with Store(server.url, replace(server.options, timeout=0.5)) as store:
+            await store.ping()
+            server.pause()
+            with pytest.raises(StoreUnavailable) as told:
+                await store.ping()
+            server.resume()
+    assert "begin with" not in str(told.value)
+
+
+async def test_outage_tells_what_is_wrong_now_and_not_what_was_wrong_when_it_began() -> None:
+    port = free_port()
+    async with Store(f"rediss://127.0.0.1:{port}", ConnectionOptions(timeout=1)) as store:
+        with pytest.raises(StoreUnavailable, match="can't be reached"):
+            await store.ping()
+        with RedisServer("valkey9", port=port):
+            async with asyncio.timeout(30):
+                told = ""
+                while "begin with redis://" not in told:
+                    with pytest.raises(StoreUnavailable) as away:
+                        await store.ping()
+                    told = str(away.value)
+                    await asyncio.sleep(0.05)
 
 
 @pytest.mark.setting("redis_tls_min")
