@@ -62,5 +62,5 @@ def test_redis_that_is_away_ends_with_2_and_says_what_to_mend(service: str) -> N
     done = doctor(service, "redis://127.0.0.1:1")
     assert done.returncode == 2
     assert "ERROR    reachable" in done.stdout
-    assert "mend it: redis_url: the host, the port, and rediss://" in done.stdout
+    assert "mend it: the host, the port and redis:// or rediss:// in redis_url" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr

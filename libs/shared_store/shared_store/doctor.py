@@ -11,11 +11,12 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
+from shared_store.access_checks import authentication, permissions
 from shared_store.errors import LoginRefused, StoreDenied, StoreError, StoreUnreachable
-from shared_store.findings import Finding, Severity
+from shared_store.findings import Finding, Severity, acl_lines
 from shared_store.mail_checks import mail_is_served
 from shared_store.rights import to_connect
-from shared_store.server_checks import CHECKS, authentication, judge, permissions
+from shared_store.server_checks import CHECKS, judge
 from shared_store.server_facts import gather
 from shared_store.store import Store
 
@@ -25,7 +26,7 @@ EXIT_CODES = {Severity.OK: 0, Severity.UNKNOWN: 0, Severity.WARNING: 1, Severity
 _ORDER = list(EXIT_CODES)  # from good to bad
 _SIGNS = {Severity.OK: "ok", Severity.UNKNOWN: "?", Severity.WARNING: "warning", Severity.ERROR: "ERROR"}
 _REACHABLE = "without Redis there are no logins"
-_AWAY = "redis_url: the host, the port, and rediss:// where it speaks TLS, redis:// where not; or start the server"
+_AWAY = "the host, the port and redis:// or rediss:// in redis_url; or start the server"
 
 
 async def examine(store: Store, services: Sequence[str], *, is_careful: bool = False) -> list[Finding]:
@@ -51,12 +52,13 @@ def _not_examined(store: Store, error: StoreError | TimeoutError) -> list[Findin
     """Say why a server told nothing: one that refuses us was reached all the same."""
     found = str(error) or f"no answer within {BOUND:.0f} s"
     if isinstance(error, StoreDenied):
-        mend = f"ACL SETUSER {store.url.user} {' '.join(to_connect(store.url))}"
+        found = f"user {store.url.user} may not even connect: {error.__cause__}"
+        mend = acl_lines({store.url.user: to_connect(store.url)})
         return [_reached(store), Finding(permissions.__name__, Severity.ERROR, found, CHECKS[permissions], mend)]
     if isinstance(error, LoginRefused):
-        mend = "the user and the password in redis_url, as Redis has them (its aclfile or requirepass)"
+        mend = "a user and a password in redis_url that Redis has, in its aclfile or by requirepass"
         return [_reached(store), Finding(authentication.__name__, Severity.ERROR, found, _REACHABLE, mend)]
-    mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "redis_url, or what the server says"
+    mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "the setting that this names"
     return [Finding("reachable", Severity.ERROR, found, _REACHABLE, mend)]
 
 

@@ -67,8 +67,8 @@ async def missing_rights(ask: Ask, url: StoreUrl, services: Sequence[str]) -> Mi
 
 def to_connect(url: StoreUrl) -> tuple[str, ...]:
     """Give the rights that a connection needs before anything else can be asked."""
-    commands = ("client|setname", *(DATABASE if url.database else ()), *(CLUSTER if url.topology == "cluster" else ()))
-    return tuple(f"+{name}" for name in commands)
+    select, find_nodes = DATABASE if url.database else (), CLUSTER if url.topology == "cluster" else ()
+    return tuple(f"+{name}" for name in ("client|setname", *select, *find_nodes))
 
 
 @dataclass(frozen=True, slots=True)

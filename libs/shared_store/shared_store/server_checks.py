@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
+import math
 import re
-import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from shared_store.findings import Finding, Severity
+from shared_store.access_checks import authentication, files, network, permissions, transport
+from shared_store.findings import CONFIG_HIDDEN, ERROR, OK, UNKNOWN, WARNING, Finding, Judgement, setting
 from shared_store.server_facts import Facts
 
 CLOCK_BOUND = 5.0  # seconds that this host and the server may differ
 NEARLY_FULL = 0.9  # of maxmemory
 TESTED = {"redis": ((6, 2), (8, 99)), "valkey": ((7, 2), (9, 99))}
 
-
-Judgement = tuple[Severity, str, str]  # with what was found, and what mends it
-
-OK, UNKNOWN, WARNING, ERROR = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.ERROR
-_CONFIG_HIDDEN = "the server does not tell its settings (CONFIG GET)"
+_APPEND_ONLY = "CONFIG SET appendonly yes; only then in redis.conf: a restart with what stands there alone begins empty"
+_NOT_TOLD = "the server does not tell {} (INFO)"
 
 
 def version(facts: Facts) -> Judgement:
@@ -29,7 +25,7 @@ def version(facts: Facts) -> Judgement:
     text = str(facts.info.get(f"{kind}_version", facts.info.get("redis_version", "")))
     numbers = re.match(r"(\d+)\.(\d+)", text)
     if numbers is None:
-        return UNKNOWN, "the server does not tell its version", ""
+        return UNKNOWN, _NOT_TOLD.format("its version"), ""
     oldest, newest = TESTED[kind]
     found = f"{kind.capitalize()} {text}"
     if (int(numbers[1]), int(numbers[2])) < oldest:
@@ -43,105 +39,103 @@ def role(facts: Facts) -> Judgement:
     """Only a master takes writes."""
     found = str(facts.info.get("role", ""))
     if not found:
-        return UNKNOWN, "the server does not tell its role", ""
+        return UNKNOWN, _NOT_TOLD.format("its role"), ""
     if found == "master":
         return OK, "it is a master", ""
-    return ERROR, f"it is a replica of {facts.info.get('master_host', '?')}", "redis_url = the master, or its Sentinels"
+    master = f"{facts.info.get('master_host', '?')}:{facts.info.get('master_port', '?')}"
+    return ERROR, f"it is a replica of {master}", "redis_url = the master, or its Sentinels"
 
 
 def eviction_policy(facts: Facts) -> Judgement:
     """Keys without a time to live must never be evicted."""
     policy = str(facts.info.get("maxmemory_policy", ""))
     if not policy:
-        return UNKNOWN, "the server does not tell its maxmemory-policy", ""
+        return UNKNOWN, _NOT_TOLD.format("its maxmemory-policy"), ""
     if policy.startswith("volatile-"):
         return OK, f"maxmemory-policy {policy}", ""
-    return (
-        (ERROR if policy.startswith("allkeys-") else WARNING),
-        f"maxmemory-policy {policy}",
-        ("maxmemory-policy volatile-lru"),
-    )
+    severity = ERROR if policy.startswith("allkeys-") else WARNING
+    return severity, f"maxmemory-policy {policy}", setting("maxmemory-policy volatile-lru")
 
 
 def memory_bound(facts: Facts) -> Judgement:
     """A server without a bound takes all the memory that there is."""
     if "maxmemory" not in facts.info:
-        return UNKNOWN, "the server does not tell its maxmemory", ""
+        return UNKNOWN, _NOT_TOLD.format("its maxmemory"), ""
     bound, used = int(facts.info["maxmemory"]), int(facts.info.get("used_memory", 0))
     if not bound:
-        return WARNING, "maxmemory is not set", "maxmemory 256mb"
-    share = f"{used / bound:.0%} of maxmemory {bound >> 20} MB is in use"
-    return (WARNING, share, f"maxmemory {2 * bound >> 20}mb") if used > NEARLY_FULL * bound else (OK, share, "")
+        return WARNING, "maxmemory is not set", setting("maxmemory 256mb")
+    share, more = f"{used / bound:.0%} of maxmemory {_megabytes(bound)} is in use", f"maxmemory {_megabytes(2 * bound)}"
+    if used < NEARLY_FULL * bound:
+        return OK, share, ""
+    if used >= bound and facts.info.get("maxmemory_policy") == "noeviction":
+        return ERROR, f"{share}: new logins are refused", setting(more)
+    return WARNING, share, setting(more)
 
 
 def persistence(facts: Facts) -> Judgement:
     """What a restart forgets."""
     if "aof_enabled" not in facts.info:
-        return UNKNOWN, "the server does not tell how it persists", ""
+        return UNKNOWN, _NOT_TOLD.format("how it persists"), ""
     if int(facts.info["aof_enabled"]):
         return OK, "it writes an append-only file", ""
     if "save" not in facts.settings:
-        return UNKNOWN, f"there is no append-only file, and {_CONFIG_HIDDEN}", "appendonly yes"
+        return UNKNOWN, f"there is no append-only file, and {CONFIG_HIDDEN}", _APPEND_ONLY
     if facts.settings["save"]:
-        return WARNING, "there are snapshots alone: a crash forgets what came after the last", "appendonly yes"
-    return WARNING, "neither snapshots nor an append-only file: a restart forgets everything", "appendonly yes"
+        return WARNING, "there are snapshots alone: a crash forgets what came after the last", _APPEND_ONLY
+    return WARNING, "neither snapshots nor an append-only file: a restart forgets everything", _APPEND_ONLY
 
 
 def disk_writes(facts: Facts) -> Judgement:
     """Whether the last snapshot and the last write to the append-only file came to a good end."""
     if "rdb_last_bgsave_status" not in facts.info:
-        return UNKNOWN, "the server does not tell how its last snapshot went", ""
+        return UNKNOWN, _NOT_TOLD.format("how its last snapshot went"), ""
     failed = [
         what
         for what, name in (("snapshot", "rdb_last_bgsave_status"), ("append-only file", "aof_last_write_status"))
         if facts.info.get(name, "ok") != "ok"
     ]
     if failed:
-        return ERROR, f"writing the {' and the '.join(failed)} failed: see the server's log", "dir = a disk with room"
+        found = f"writing the {' and the '.join(failed)} failed: see the server's log"
+        return ERROR, found, "room on the disk that its `dir` is on, and a `dir` that Redis may write to"
     return OK, "the last writes to disk went well", ""
 
 
 def stop_writes_on_bgsave_error(facts: Facts) -> Judgement:
     """A server that can't save should say so instead of promising what a restart forgets."""
-    setting = facts.settings.get("stop-writes-on-bgsave-error")
-    if setting is None:
-        return UNKNOWN, _CONFIG_HIDDEN, ""
-    if setting == "yes":
+    value = facts.settings.get("stop-writes-on-bgsave-error")
+    if value is None:
+        return UNKNOWN, CONFIG_HIDDEN, ""
+    if value == "yes":
         return OK, "stop-writes-on-bgsave-error yes", ""
-    return WARNING, f"stop-writes-on-bgsave-error {setting}", "stop-writes-on-bgsave-error yes"
+    return WARNING, f"stop-writes-on-bgsave-error {value}", setting("stop-writes-on-bgsave-error yes")
 
 
 def replicas(facts: Facts) -> Judgement:
     """Who takes over, and how much a failover may forget."""
     if not facts.info:
-        return UNKNOWN, "the server does not tell who follows it (INFO)", ""
+        return UNKNOWN, _NOT_TOLD.format("who follows it"), ""
     count, wanted = int(facts.info.get("connected_slaves", 0)), facts.settings.get("min-replicas-to-write")
     if facts.url.topology != "standalone" and not count:
         mend = "replicaof MASTER PORT"
         if facts.url.topology == "cluster":  # whose nodes refuse replicaof
             mend = "redis-cli --cluster add-node NEW:PORT NODE:PORT --cluster-slave"
         return WARNING, "no replica is connected: nothing can take over from this master", mend
+    found = "no replica" if not count else "1 replica" if count == 1 else f"{count} replicas"
     if wanted is None:
-        return UNKNOWN, f"{count} replicas; {_CONFIG_HIDDEN}", ""
+        return UNKNOWN, f"{found}; {CONFIG_HIDDEN}", ""
     if int(wanted) > count:
-        return (
-            ERROR,
-            f"min-replicas-to-write is {wanted}, and there are {count}: writes are refused",
-            (f"min-replicas-to-write {count}"),
-        )
+        mend = setting(f"min-replicas-to-write {count}")
+        return ERROR, f"{found}, and min-replicas-to-write {wanted}: writes are refused", mend
     if count > 1 and wanted == "0":
-        return (
-            WARNING,
-            f"{count} replicas, and a master that they lost goes on taking writes",
-            "min-replicas-to-write 1",
-        )
-    return OK, f"{count} replicas, min-replicas-to-write {wanted}", ""
+        mend = setting("min-replicas-to-write 1")
+        return WARNING, f"{found}, and a master that they lost goes on taking writes", mend
+    return OK, f"{found}, min-replicas-to-write {wanted}", ""
 
 
 def cluster_state(facts: Facts) -> Judgement:
     """Every slot needs a master, and the client has to know that it is a Cluster."""
     if not facts.info:
-        return UNKNOWN, "the server does not tell whether it is part of a Cluster (INFO)", ""
+        return UNKNOWN, _NOT_TOLD.format("whether it is part of a Cluster"), ""
     enabled = bool(int(facts.info.get("cluster_enabled", 0)))
     if enabled and facts.url.topology != "cluster":
         return ERROR, "the server is part of a Cluster, and redis_url does not say so", "redis_url = redis+cluster://…"
@@ -168,85 +162,17 @@ def strangers(facts: Facts) -> Judgement:
     others = [name for name in facts.info if re.fullmatch(r"db\d+", name) and name != mine]
     advice = "redis_url = a server of the broker's own"
     if others:
-        return WARNING, f"the server's databases {', '.join(name[2:] for name in others)} are in use, too", advice
+        return WARNING, f"in use on that server is also database {', '.join(name[2:] for name in others)}", advice
     if facts.strangers is None:
         return UNKNOWN, "this user may not list keys (SCAN)", ""
     if facts.strangers.prefixes:
         named = ", ".join(facts.strangers.prefixes[:5])
-        return WARNING, f"{len(facts.strangers.prefixes)} kinds of keys are not the broker's: {named}", advice
+        return WARNING, f"there are keys that are not the broker's; they begin with {named}", advice
     if facts.strangers.rust_broker:
         return WARNING, "there are keys of a Rust Portier Broker: fine while moving in, then remove them", advice
-    return OK, f"all of {facts.strangers.looked_at} keys are the broker's", ""
-
-
-def network(facts: Facts) -> Judgement:
-    """Who reaches the port; a password comes only after that."""
-    if facts.url.socket_path is not None:
-        return OK, "a unix socket: only this machine reaches it", ""
-    bound = facts.settings.get("bind")
-    if bound is None:
-        return UNKNOWN, _CONFIG_HIDDEN, ""
-    everywhere = not bound or any(address.lstrip("-") in ("*", "0.0.0.0", "::", "::*") for address in bound.split())  # noqa: S104
-    if not everywhere:
-        return OK, f"bound to {bound}", ""
-    protected = facts.settings.get("protected-mode") == "yes" and facts.open_to_anyone
-    if protected:
-        return OK, "bound to every address, and protected mode lets in this machine alone", ""
-    return (
-        WARNING,
-        "bound to every address: see that only the broker's services reach the port",
-        ("bind 127.0.0.1 and the address that only the services reach"),
-    )
-
-
-def transport(facts: Facts) -> Judgement:
-    """Whether what goes to Redis can be read on the way: addresses, tokens, keys."""
-    if facts.url.tls:
-        return OK, "TLS", ""
-    if is_local(facts):
-        return OK, "it does not leave this machine", ""
-    return WARNING, "plain TCP over a network", "redis_url = rediss://…, with tls-port, tls-cert-file, tls-key-file"
-
-
-def authentication(facts: Facts) -> Judgement:
-    """A second protection beside the network's."""
-    if facts.open_to_anyone is None:
-        return UNKNOWN, "it could not be tried without a password", ""
-    if not facts.open_to_anyone:
-        return OK, f"user {facts.url.username or 'default'}, with a password", ""
-    if facts.url.socket_path is not None:
-        return OK, "no password; who may open the socket decides", ""
-    if facts.url.password:
-        return WARNING, "redis_url has a password, but Redis lets everyone in without one", "user default off"
-    return (
-        WARNING,
-        "no password",
-        "aclfile /etc/redis/users.acl (docker/users.acl), redis_url = redis://USER:PASSWORD@…",
-    )
-
-
-def permissions(facts: Facts) -> Judgement:
-    """Whether each service may do what it needs, and no more."""
-    if facts.missing_rights is None:
-        return UNKNOWN, "what the services may do can't be told: before Redis 7, or no users of their names", ""
-    lacking = {who: rights for who, rights in facts.missing_rights.items() if rights}
-    if lacking:
-        told = [
-            f"{service} {'' if user == service else f'as user {user} '}lacks {' '.join(rights)}"
-            for (service, user), rights in lacking.items()
-        ]
-        wanted: dict[str, dict[str, None]] = {}
-        for (_, user), rights in lacking.items():
-            wanted.setdefault(user, {}).update(dict.fromkeys(rights))
-        mend = "\n".join(f"ACL SETUSER {user} {' '.join(rights)}" for user, rights in wanted.items())
-        return ERROR, "; ".join(told), mend
-    if facts.may_do_anything and not is_local(facts):
-        return (
-            WARNING,
-            "this user may do anything, FLUSHALL included",
-            "aclfile /etc/redis/users.acl (docker/users.acl)",
-        )
-    return OK, "the services may do what they need", ""
+    if not facts.strangers.looked_at:
+        return OK, "there are no keys", ""
+    return OK, f"of {facts.strangers.looked_at} keys that were looked at all are the broker's", ""
 
 
 def clock(facts: Facts) -> Judgement:
@@ -259,37 +185,15 @@ def clock(facts: Facts) -> Judgement:
     return OK, found, ""
 
 
-def files(facts: Facts) -> Judgement:
-    """Who may read the files that Redis writes."""
-    directory = facts.settings.get("dir")
-    if directory is None or not is_local(facts):
-        return UNKNOWN, "its folder can't be seen from here: it should be 0700 and Redis' own", ""
-    try:
-        mode = stat.S_IMODE(Path(directory).stat().st_mode)
-    except OSError:
-        return UNKNOWN, f"{directory} can't be seen from here: it should be 0700 and Redis' own", ""
-    if mode & 0o077:
-        return WARNING, f"{directory} has mode {mode:04o}: others may read what Redis writes", f"chmod 0700 {directory}"
-    return OK, f"{directory} has mode {mode:04o}", ""
-
-
-def is_local(facts: Facts) -> bool:
-    """Tell whether what goes to the server stays on this machine."""
-    return facts.url.socket_path is not None or all(_is_loopback(host) for host, _ in facts.url.nodes)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+def _megabytes(count: int) -> str:
+    return f"{math.ceil(count / 2**20)}mb"
 
 
 CHECKS: Final[dict[Callable[[Facts], Judgement], str]] = {
     version: "older servers lack commands that the broker needs",
     role: "a replica refuses every write",
     eviction_policy: "allkeys-* throws keys and mails away; noeviction refuses logins where volatile-* makes room",
-    memory_bound: "without a bound a flood of logins ends with the kernel killing Redis",
+    memory_bound: "without a bound a flood ends with the kernel killing Redis; a full one evicts or refuses logins",
     persistence: "signing keys and mails that wait have to outlive a restart",
     disk_writes: "a server that can't save refuses writes, or forgets them at the next restart",
     stop_writes_on_bgsave_error: "a server that can't save must not promise what a restart forgets",

@@ -100,7 +100,9 @@ async def _ask_all(ask: Ask, url: StoreUrl, services: Sequence[str], is_careful:
     async def told(right: str, asking: Awaitable[T], otherwise: T) -> T:
         try:
             return await asking
-        except redis_errors.NoPermissionError:
+        except redis_errors.NoPermissionError as error:
+            if f"'{right[1:]}'" not in str(error):  # but what a connection begins with
+                raise
             refused.append(right)
             return otherwise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from shared_store.testing.deployments import deployment
 from shared_store.testing.servers import RedisServer, free_port, wait_until
 
 PASSWORD = "s3cret"
+ROOT = {"user default": "off", "user root": f"on >{PASSWORD} ~* &* +@all"}
 GOOD = {"maxmemory": "64mb", "maxmemory-policy": "volatile-lru", "appendonly": "yes"}
 DEFAULTS = {**GOOD, "save": "", "stop-writes-on-bgsave-error": "yes", "min-replicas-to-write": "0"}
 
@@ -69,6 +71,7 @@ async def test_server_as_it_should_be_has_nothing_to_mend(server: RedisServer) -
         ("maxmemory-policy", "noeviction", "eviction_policy", "warning"),
         ("maxmemory-policy", "volatile-ttl", "eviction_policy", "ok"),
         ("maxmemory", "0", "memory_bound", "warning"),
+        ("maxmemory", "1", "memory_bound", "warning"),
         ("appendonly", "no", "persistence", "warning"),
         ("stop-writes-on-bgsave-error", "no", "stop_writes_on_bgsave_error", "warning"),
         ("min-replicas-to-write", "1", "replicas", "error"),
@@ -81,6 +84,27 @@ async def test_setting_of_redis_is_found_as_grave_as_it_is(
     found, code = await examine(f"unix://{server.socket}")
     assert found[finding] == severity
     assert code == {"ok": 0, "warning": 1, "error": 2}[severity]
+
+
+async def test_full_server_that_makes_no_room_is_an_error(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    found, code = await examine(f"unix://{server.socket}")
+    assert (found["memory_bound"], code) == ("error", 2)
+
+
+@pytest.mark.parametrize("kind", ["valkey9", "redis7", "redis6"])
+async def test_line_for_an_append_only_file_loses_nothing_at_the_next_restart(kind: str) -> None:
+    with RedisServer(kind, config={"save": "3600 1"}) as server:
+        server.ask("SET", "login:{x}", "y")
+        text, _ = await report(partial(Store, f"unix://{server.socket}"), services=["mailer"], as_json=False)
+        [line] = re.findall(r"mend it: (CONFIG SET appendonly yes); only then in redis.conf", text)
+        server.ask(*line.split())
+        wait_until(lambda: not int(server.ask("INFO", "persistence")["aof_rewrite_in_progress"]))
+        server.stop()
+        server._config["appendonly"] = "yes"
+        server.start()
+        wait_until(lambda: server.ask("EXISTS", "login:{x}"))
 
 
 async def test_replica_is_an_error(server: RedisServer) -> None:
@@ -138,7 +162,8 @@ WANTING = [
     ("shared", "~* &* +@all -evalsha -acl", "+evalsha"),
     ("shared", "~* &* +@all -info -time -acl", "+info +time"),
     ("shared", "~* &* +@all -eval -acl", "+eval"),
-    ("shared", "~* &* +@all -client|setname -acl", "+client|setname"),
+    ("shared", "~* &* +@all -client|setname -acl", "+client|setname"),  # a connection begins with it
+    ("shared", "~* &* +@all -ping -acl", "+ping"),
     ("shared", "~* resetchannels +@all -acl", "&keys-updated &unlocked &mail-result:*"),
     ("shared", "~* resetchannels &unlocked &mail-result:* +@all -acl -subscribe", "+subscribe &keys-updated"),
     ("mailer", " ".join(right for right in RIGHTS if right != "~suppressed:{*}"), "~suppressed:{*}"),
@@ -158,9 +183,10 @@ async def test_line_that_is_told_gives_a_user_just_what_it_lacks(
     kind: str, user: str, rules: str, lacking: str
 ) -> None:
     services = [user] if user in SERVICES else list(SERVICES)
-    with RedisServer(kind, config=GOOD) as server:
+    with RedisServer(kind, port=free_port(), config=GOOD | ROOT, login=("root", PASSWORD)) as server:
         server.ask("ACL", "SETUSER", user, "on", f">{PASSWORD}", "resetchannels", *rules.split())
-        open_store = partial(Store, as_user(server, user), ConnectionOptions(client_name="auth-api"))
+        url = f"redis://{user}:{PASSWORD}@127.0.0.1:{server.port}"  # where connecting fails otherwise than by a socket
+        open_store = partial(Store, url, ConnectionOptions(client_name="auth-api"))
         text, code = await report(open_store, services=services, as_json=False)
         [line] = [line.partition("mend it: ")[2] for line in text.splitlines() if "ACL SETUSER" in line]
         assert {*line.split()} == {"ACL", "SETUSER", user, *lacking.split()}

@@ -101,7 +101,7 @@ async def test_full_server_still_confirms_logins_and_counts_guesses(own_server: 
     code = auth_codes.new_auth_code()
     token = auth_codes.new_access_token(code)
     with full(own_server):
-        checks = [await own_store.run(logins.confirm_code(sessions[0], "x", guesses=3, operation="o")) for _ in "123"]
+        checks = [await own_store.run(logins.confirm_code(sessions[0], "x", guesses=3, operation=o)) for o in "123"]
         assert [check.status for check in checks] == [CodeStatus.WRONG, CodeStatus.WRONG, CodeStatus.ENDED]
         check = await own_store.run(logins.confirm_code(sessions[1], "a", guesses=3, operation="o"))
         assert check.status is CodeStatus.RIGHT
@@ -336,6 +336,7 @@ async def test_server_that_loads_its_data_is_told_and_used_when_it_has(kind: str
         (TimeoutError(), StoreUnreachable),
         (ConnectionResetError("reset"), StoreUnreachable),
         (redis_errors.AuthenticationError("invalid username-password pair"), LoginRefused),
+        (redis_errors.ResponseError("DENIED Redis is running in protected mode because protected mode"), LoginRefused),
         (redis_errors.ResponseError("ERR what"), StoreError),
         (ValueError("x" * 1000), StoreError),
         (ValueError(), StoreError),
