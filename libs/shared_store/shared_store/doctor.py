@@ -58,7 +58,7 @@ def _not_examined(store: Store, error: StoreError | TimeoutError) -> list[Findin
     if isinstance(error, LoginRefused):
         mend = "a user and a password in redis_url that Redis has, in its aclfile or by requirepass"
         return [_reached(store), Finding(authentication.__name__, Severity.ERROR, found, _REACHABLE, mend)]
-    mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "the setting that this names"
+    mend = _AWAY if isinstance(error, StoreUnreachable | TimeoutError) else "what was found names it"
     return [Finding("reachable", Severity.ERROR, found, _REACHABLE, mend)]
 
 

@@ -114,7 +114,7 @@ _SCRIPTS_PLACE = re.compile(
 
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
-NO_SENTINEL, NO_MASTER = "no Sentinel answers", "no Sentinel knows a master"  # as sentinels.py tells them
+NO_SENTINEL, NO_MASTER = "no Sentinel answers", "no Sentinel knows of a living master"  # as sentinels.py tells them
 _DENIED = "the Redis ACL denies this user a command, a key or a channel: `doctor` says what to give it"
 _NO_SENTINEL = "redis_url names a Redis server where it should name Sentinels: theirs is another port, 26379 by default"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared_store.errors import StoreRefused
+from shared_store.errors import StoreDenied, StoreError
 from shared_store.findings import Finding, Severity
 from shared_store.keyspace import MAIL_JOBS, MAIL_LEASES
 from shared_store.mail_queue import MailQueue
@@ -21,11 +21,7 @@ _UNKNOWN = "this user may not look at the mail queues"
 
 
 async def mail_is_served(store: Store) -> Finding:
-    """Look into every queue that there may be, twice where mail waits in one that no mailer serves.
-
-    Raises:
-        StoreError: Redis can't be reached.
-    """
+    """Look into every queue that there may be, twice where mail waits in one that no mailer serves."""
     try:
         if not await _may_look(store):
             return Finding(_ID, Severity.UNKNOWN, _UNKNOWN, _WHY)
@@ -33,8 +29,10 @@ async def mail_is_served(store: Store) -> Finding:
         if unserved:
             await asyncio.sleep(LOOK_AGAIN)
             unserved = await _unserved(store)
-    except StoreRefused:
+    except StoreDenied:
         return Finding(_ID, Severity.UNKNOWN, _UNKNOWN, _WHY)
+    except StoreError as error:  # what else was found is not to be lost for that
+        return Finding(_ID, Severity.UNKNOWN, str(error), _WHY)
     if unserved:
         return Finding(_ID, Severity.ERROR, f"no mailer takes the mail in {', '.join(unserved)}", _WHY, _MEND)
     return Finding(_ID, Severity.OK, "no mail waits without a mailer", _WHY)

@@ -44,7 +44,7 @@ class Sentinels(Sentinel):
             if failure not in silent:
                 raise failure
         if len(silent) < len(answers):
-            raise MasterNotFoundError(f"{NO_MASTER} {service_name} that is up")
+            raise MasterNotFoundError(f"{NO_MASTER} {service_name!r}")
         reason = most_telling(silent)
         raise MasterNotFoundError(f"{NO_SENTINEL}: {type(reason).__name__}: {reason}") from reason
 

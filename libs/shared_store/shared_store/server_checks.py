@@ -15,7 +15,9 @@ CLOCK_BOUND = 5.0  # seconds that this host and the server may differ
 NEARLY_FULL = 0.9  # of maxmemory
 TESTED = {"redis": ((6, 2), (8, 99)), "valkey": ((7, 2), (9, 99))}
 
-_APPEND_ONLY = "CONFIG SET appendonly yes; only then in redis.conf: a restart with what stands there alone begins empty"
+_APPEND_ONLY = (
+    "CONFIG SET appendonly yes first, then in redis.conf: a restart with the line in the file alone begins empty"
+)
 _NOT_TOLD = "the server does not tell {} (INFO)"
 
 

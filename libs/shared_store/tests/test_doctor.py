@@ -98,7 +98,7 @@ async def test_line_for_an_append_only_file_loses_nothing_at_the_next_restart(ki
     with RedisServer(kind, config={"save": "3600 1"}) as server:
         server.ask("SET", "login:{x}", "y")
         text, _ = await report(partial(Store, f"unix://{server.socket}"), services=["mailer"], as_json=False)
-        [line] = re.findall(r"mend it: (CONFIG SET appendonly yes); only then in redis.conf", text)
+        [line] = re.findall(r"mend it: (CONFIG SET appendonly yes) first, then in redis.conf", text)
         server.ask(*line.split())
         wait_until(lambda: not int(server.ask("INFO", "persistence")["aof_rewrite_in_progress"]))
         server.stop()
@@ -260,6 +260,13 @@ async def test_masters_of_a_cluster_are_examined_one_by_one_and_told_of_together
     assert {found[name]["severity"] for name in ("cluster_state", "permissions", "strangers")} == {"ok"}
     assert len(found["cluster_state"]["where"].split(", ")) == 3
     assert "--cluster-slave" in found["replicas"]["mend"]  # its nodes refuse replicaof
+
+
+async def test_node_of_a_cluster_that_is_named_as_one_server_is_told_as_that_beside_all_else() -> None:
+    with deployment("valkey9-cluster") as cluster:
+        found, code = await examine(cluster.masters()[0].url)
+    assert (found["cluster_state"], found["reachable"], code) == ("error", "ok", 2)
+    assert found["mail_is_served"] == "unknown"  # the queues that this node has not
 
 
 @pytest.mark.redis
