@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared_store.commands import Call, Reply, command, load_script, nothing
+from shared_store.commands import Call, Command, Reply, command, load_script, nothing
 from shared_store.keyspace import FETCH, digest
+
+LONGEST = 64 * 1024  # octets of a document or failure; anything longer is none of ours
 
 _READ = load_script("read_fetch")
 _WRITE = load_script("write_fetch")
@@ -31,19 +33,19 @@ Known = Mapping[str, CachedFetch | None]
 
 def read(url: str) -> Call[CachedFetch | None]:
     """Read what is known of a URL; None where nothing is, or nothing that can be read."""
-    return Call((_READ([FETCH.key(digest=digest(url))]),), lambda replies: _decode(replies[0]))
+    return Call((_read(url),), lambda replies: _decode(replies[0]))
 
 
 def read_all(urls: Sequence[str]) -> Call[Known]:
     """Read what is known of several URLs, perhaps none, in one round trip."""
     return Call(
-        tuple(_READ([FETCH.key(digest=digest(url))]) for url in urls),
+        tuple(_read(url) for url in urls),
         lambda replies: {url: _decode(reply) for url, reply in zip(urls, replies, strict=True)},
     )
 
 
 def write(url: str, document: str, *, fresh: float, stale: float) -> Call[None]:
-    """Keep a document: fresh for that many seconds, then stale for that many more."""
+    """Keep a document of at most `LONGEST` octets: fresh for that many seconds, then stale for that many more."""
     words = ("document", document, int(fresh * 1000), int(stale * 1000))
     return Call((_WRITE([FETCH.key(digest=digest(url))], *words),), nothing)
 
@@ -62,15 +64,22 @@ def forget(url: str) -> Call[None]:
     return Call((command("DEL", FETCH.key(digest=digest(url))),), nothing)
 
 
+def _read(url: str) -> Command:
+    return _READ([FETCH.key(digest=digest(url))], LONGEST)
+
+
 def _decode(reply: Reply) -> CachedFetch | None:
     if reply is None:
         return None
-    document, failure, fresh_for, _kept_for = reply
+    document, failure = map(_text, reply[:2])
+    if document is None and failure is None:
+        return None
+    return CachedFetch(document, failure, fresh=reply[2] > 0)
+
+
+def _text(value: bytes | None) -> str | None:
+    """Decode a field; one that is no UTF-8 counts as not there, and is written over once the URL has been fetched."""
     try:
-        return CachedFetch(
-            document=None if document is None else document.decode(),
-            failure=None if failure is None else failure.decode(),
-            fresh=fresh_for > 0,
-        )
+        return None if value is None else value.decode()
     except UnicodeDecodeError:
-        return None  # it is fetched, and written over
+        return None

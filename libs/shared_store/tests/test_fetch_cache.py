@@ -70,3 +70,19 @@ async def test_junk_under_a_fetch_key_counts_as_nothing_and_is_written_over(
 async def test_document_with_junk_in_place_of_its_time_is_stale(store: Store) -> None:
     await store.client.hset(KEY, mapping={"document": b"x", "stale": b"junk"})
     assert await store.run(fetch_cache.read(URL)) == CachedFetch("x", None, fresh=False)
+
+
+async def test_failure_beside_a_document_that_is_no_text_is_seen(store: Store) -> None:
+    await store.client.hset(KEY, "document", b"\xff")
+    await store.client.pexpire(KEY, 60_000)
+    await store.run(fetch_cache.write_failure(URL, "timed out", keep=30))
+    assert await store.run(fetch_cache.read(URL)) == CachedFetch(None, "timed out", fresh=True)
+
+
+@pytest.mark.parametrize("field", ["document", "failure"])
+async def test_text_longer_than_any_of_ours_counts_as_nothing_and_goes(store: Store, field: str) -> None:
+    await store.client.hset(KEY, field, b"A" * fetch_cache.LONGEST)
+    assert await store.run(fetch_cache.read(URL)) is not None
+    await store.client.hset(KEY, field, b"A" * (fetch_cache.LONGEST + 1))
+    assert await store.run(fetch_cache.read(URL)) is None
+    assert await store.client.exists(KEY) == 0

@@ -12,7 +12,7 @@ import dns.resolver
 
 from auth_api.discovery.cache import Answer, Question
 from auth_api.errors import DiscoveryError
-from auth_api.metrics import DomainProblem
+from auth_api.metrics import DOMAIN_PROBLEMS, DomainProblem
 from auth_api.public_addresses import IpAddress, is_public
 
 TIMEOUT = 5.0  # seconds for a query, and for all of a domain's
@@ -32,12 +32,13 @@ class MailServers:
         self._public_only = public_only
         self._resolver: dns.asyncresolver.Resolver | None = None
 
-    def question(self, domain: str) -> Question:
-        """What to ask about a domain; the answer is the problem, '' for none."""
+    def question(self, domain: str) -> Question[DomainProblem | None]:
+        """What to ask about a domain; the answer is the problem, None where there is none."""
         kind = "public" if self._public_only else "any"
         return Question(
             f"mail servers of {domain}, {kind}, by {self._host}:{self._port}",
             lambda: self._ask(domain),
+            _read_verdict,
             TIMEOUT,
             failure_fresh=FAILURE_FRESH,
             failure_stale=0,
@@ -99,6 +100,16 @@ class MailServers:
             resolver.timeout = resolver.lifetime = TIMEOUT
             self._resolver = resolver
         return self._resolver
+
+
+def _read_verdict(text: str) -> DomainProblem | None:
+    """Read what `_ask` answers; '' says that there is no problem."""
+    for problem in DOMAIN_PROBLEMS:
+        if problem == text:
+            return problem
+    if text:
+        raise DiscoveryError("what is kept of the domain's mail servers can't be read")
+    return None
 
 
 async def _addresses_of(host: str) -> Sequence[str]:

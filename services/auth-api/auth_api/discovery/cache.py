@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -32,6 +33,8 @@ SLOW_TIMES = 24  # ... is used on for so many times longer, so that nobody waits
 LOCK_MARGIN = 5.0  # seconds over a question's own time for writing down what came of it
 ANEW_EVERY = 30.0  # seconds between two questions that the cache was not enough for
 
+Value_co = TypeVar("Value_co", covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -42,15 +45,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(Generic[Value_co]):
     """Something to ask another server.
 
-    `name` is what the answer is kept under, mostly a URL. `host` names several questions to one server: where the
-    server can't be reached at all, that answers all of them. `timeout` is in seconds, as is how long a failure is kept.
+    `name` is what the answer is kept under, mostly a URL. `read` makes of an answer's text what it says, or raises a
+    DiscoveryError: in the cache may lie anything. `host` names several questions to one server: where the server can't
+    be reached at all, that answers all of them. `timeout` is in seconds, as is how long a failure is kept.
     """
 
     name: str
     ask: Callable[[], Awaitable[Answer]]
+    read: Callable[[str], Value_co]
     timeout: float
     host: str | None = None
     failure_fresh: float = FAILURE_FRESH
@@ -61,6 +66,14 @@ class Question:
         """What to read before asking."""
         return [self.name] if self.host is None else [self.name, self.host]
 
+    def can_read(self, text: str) -> bool:
+        """Tell junk from answers."""
+        try:
+            self.read(text)
+        except DiscoveryError:
+            return False
+        return True
+
 
 class AnswerCache:
     """Asks, keeps, and remembers."""
@@ -70,10 +83,10 @@ class AnswerCache:
         self._locks = locks
         self._flights = flights
 
-    async def get(self, question: Question, known: Known | None = None) -> str:
-        """Give the answer's text. `known` is what has been read already, else Redis is asked first.
+    async def get(self, question: Question[Value_co], known: Known | None = None) -> Value_co:
+        """Give what the answer says. `known` is what has been read already, else Redis is asked first.
 
-        The caller bounds the time; what is asked goes on when the caller has gone.
+        The caller bounds the time; what is asked goes on when the caller has gone. Junk in the cache is no answer.
 
         Raises:
             DiscoveryError: there is no usable answer, now or lately.
@@ -83,17 +96,21 @@ class AnswerCache:
             known = await self._store.run(fetch_cache.read_all(question.names))
         own = known[question.name]
         if own is not None and own.document is not None:
-            if not own.fresh:
-                self._ask_beside(question)
-            return own.document
+            with contextlib.suppress(DiscoveryError):
+                value = question.read(own.document)
+                if not own.fresh:
+                    self._ask_beside(question)
+                return value
+            own = None
         failed = own or _down(known, question.host)
         if failed is None:
-            return await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question)))
+            text = await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question)))
+            return question.read(text)
         if not failed.fresh:
             self._ask_beside(question)
         raise DiscoveryError(f"{failed.failure} (lately)")
 
-    async def get_anew(self, question: Question) -> str:
+    async def get_anew(self, question: Question[Value_co]) -> Value_co:
         """Ask again although there is an answer, since it was not enough; at most once in a while over all instances.
 
         Raises:
@@ -102,30 +119,34 @@ class AnswerCache:
         """
         # Never released: its life is the while.
         is_first = await self._locks.try_take(f"anew:{digest(question.name)}", ttl=ANEW_EVERY) is not None
-        return await asyncio.shield(self._flights.join(question.name, lambda: self._fly(question, anew=is_first)))
+        flight = self._flights.join(question.name, lambda: self._fly(question, anew=is_first))
+        return question.read(await asyncio.shield(flight))
 
-    async def remember_slow(self, question: Question) -> None:
+    async def remember_slow(self, question: Question[object]) -> None:
         """Let a question that somebody has waited for in vain count as failed, until its answer comes after all."""
         with _told():
             await self._store.run_all(*_failure(question, HostError("no answer yet"), slow=True))
 
-    def _ask_beside(self, question: Question) -> None:
+    def _ask_beside(self, question: Question[object]) -> None:
         with contextlib.suppress(DiscoveryError):  # too busy: the next who needs it tries again
             self._flights.join(question.name, lambda: self._fly(question))
 
-    async def _fly(self, question: Question, *, anew: bool = False) -> str:
+    async def _fly(self, question: Question[object], *, anew: bool = False) -> str:
         """Ask under a lock; who comes second, here or in another instance, finds the answer of who came first."""
         async with self._locked(question) as is_locked:
             if not anew:
                 known = await self._store.run(fetch_cache.read(question.name))
-                if known is not None and known.fresh:
+                is_junk = known is not None and known.document is not None and not question.can_read(known.document)
+                if known is not None and known.fresh and not is_junk:
                     return _settled(known)
+                if is_junk and is_locked:
+                    await self._throw_away(question)
             if not is_locked:
                 raise DiscoveryError("another instance is still asking")
             return await self._ask(question)
 
     @contextlib.asynccontextmanager
-    async def _locked(self, question: Question) -> AsyncIterator[bool]:
+    async def _locked(self, question: Question[object]) -> AsyncIterator[bool]:
         name = f"fetch:{digest(question.name)}"
         lock = await self._locks.take(name, ttl=question.timeout + LOCK_MARGIN, wait=question.timeout)
         try:
@@ -135,7 +156,13 @@ class AnswerCache:
                 with contextlib.suppress(StoreError):  # it ends by itself
                     await self._locks.release(lock)
 
-    async def _ask(self, question: Question) -> str:
+    async def _throw_away(self, question: Question[object]) -> None:
+        """Let junk go, else a failure would be kept beside it and never be seen."""
+        log.warning("cached_answer_is_junk", entry=digest(question.name))
+        with _told():
+            await self._store.run(fetch_cache.forget(question.name))
+
+    async def _ask(self, question: Question[object]) -> str:
         began = asyncio.get_running_loop().time()
         try:
             answer = await question.ask()
@@ -154,7 +181,7 @@ class AnswerCache:
         return answer.text
 
 
-def _failure(question: Question, error: DiscoveryError, *, slow: bool) -> list[Call[None]]:
+def _failure(question: Question[object], error: DiscoveryError, *, slow: bool) -> list[Call[None]]:
     """Keep a failure, also under the name of the host where the host is at fault."""
     names = question.names if isinstance(error, HostError) else [question.name]
     stale = question.failure_stale * (SLOW_TIMES if slow else 1)
@@ -162,7 +189,8 @@ def _failure(question: Question, error: DiscoveryError, *, slow: bool) -> list[C
 
 
 def _down(known: Known, host: str | None) -> CachedFetch | None:
-    return None if host is None else known[host]
+    entry = None if host is None else known[host]
+    return None if entry is None or entry.failure is None else entry
 
 
 def _settled(known: CachedFetch) -> str:

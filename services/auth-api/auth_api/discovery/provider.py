@@ -34,19 +34,20 @@ class Configuration:
     takes_alg: bool
 
     def to_json(self) -> str:
-        """Write it for the cache."""
-        fields = (self.authorization_endpoint, self.jwks_uri, self.form_post, self.algs, self.takes_alg)
-        return json.dumps(fields)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Configuration":
-        """Read what `to_json` wrote."""
-        authorization_endpoint, jwks_uri, form_post, algs, takes_alg = json.loads(text)
-        return cls(authorization_endpoint, jwks_uri, form_post, tuple(algs), takes_alg)
+        """Write it as a provider would, for `read_configuration`."""
+        return json.dumps(
+            {
+                "authorization_endpoint": self.authorization_endpoint,
+                "jwks_uri": self.jwks_uri,
+                "response_modes_supported": ["form_post" if self.form_post else "fragment"],
+                "id_token_signing_alg_values_supported": self.algs,
+                "accepts_id_token_signing_alg_query_param": self.takes_alg,
+            }
+        )
 
 
 def read_configuration(document: Mapping[str, object], *, origin: str, development: bool = False) -> Configuration:
-    """Read a provider's configuration.
+    """Read a provider's configuration, as it sends it or as `Configuration.to_json` writes it.
 
     Raises:
         DiscoveryError: it lacks something, or has something that can't be used.
@@ -68,7 +69,7 @@ def read_configuration(document: Mapping[str, object], *, origin: str, developme
 
 
 def read_keys(document: Mapping[str, object]) -> list[dict[str, str]]:
-    """Give a JWK set's signing keys (RFC 7517 section 5), each with the fields that are used.
+    """Give a JWK set's signing keys (RFC 7517 section 5), each with the fields that are used: what `write_keys` takes.
 
     Raises:
         DiscoveryError: it is no JWK set, or has no signing key that can be used.
@@ -77,9 +78,14 @@ def read_keys(document: Mapping[str, object]) -> list[dict[str, str]]:
     if not isinstance(keys, list):
         raise DiscoveryError("keys is not a list")
     usable = [_cut_down(key) for key in keys if isinstance(key, dict) and _is_signing_key(key)]
-    if not usable or len(usable) > MOST_KEYS or len(json.dumps(usable)) > MOST_OCTETS:
+    if not usable or len(usable) > MOST_KEYS or len(write_keys(usable)) > MOST_OCTETS:
         raise DiscoveryError(f"it has {len(usable)} signing keys that can be used")
     return usable
+
+
+def write_keys(keys: Sequence[Jwk]) -> str:
+    """Write keys as a JWK set, for `read_keys`."""
+    return json.dumps({"keys": keys})
 
 
 def signing_alg(configuration: Configuration, keys: Sequence[Jwk]) -> SigningAlg:

@@ -1,9 +1,9 @@
 """Which identity provider proves an address, found within a bound of time: configured, Google's, or by WebFinger."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -17,15 +17,15 @@ from auth_api.discovery.provider import (
     read_configuration,
     read_keys,
     signing_alg,
+    write_keys,
 )
-from auth_api.discovery.safe_http import Document, SafeHttp
+from auth_api.discovery.safe_http import Document, SafeHttp, json_object
 from auth_api.discovery.webfinger import (
     GOOGLE,
     GOOGLE_DOMAINS,
     GOOGLE_LINK,
     Link,
     Rel,
-    first_link,
     read_links,
     webfinger_url,
     write_links,
@@ -37,6 +37,8 @@ from shared_store.fetch_cache import Known
 from shared_store.signing_keys import SigningAlg
 
 log = structlog.get_logger(__name__)
+
+Value_co = TypeVar("Value_co", covariant=True)
 
 NOTHING_FRESH = 300.0  # seconds that "no such resource" is believed: soon a domain may have set up its provider
 
@@ -75,7 +77,7 @@ class _Search:
 
     address: EmailAddress
     known: Known
-    waits_for: Question | None = None
+    waits_for: Question[object] | None = None
 
 
 class Providers:
@@ -132,8 +134,7 @@ class Providers:
             DiscoveryError: they can't be had.
         """
         question = self._keys_question(jwks_uri)
-        text = await (self._answers.get_anew(question) if anew else self._answers.get(question))
-        return list(json.loads(text))
+        return await (self._answers.get_anew(question) if anew else self._answers.get(question))
 
     async def _run(self, search: _Search) -> Provider | None:
         address = search.address
@@ -144,9 +145,9 @@ class Providers:
         if client_id is None:
             return None
         with self._metrics.measure(self._metrics.fetch_config, address):
-            configuration = Configuration.from_json(await self._ask(search, self._configuration_question(link.origin)))
+            configuration = await self._ask(search, self._configuration_question(link.origin))
         with self._metrics.measure(self._metrics.fetch_jwks, address):
-            keys: list[Jwk] = json.loads(await self._ask(search, self._keys_question(configuration.jwks_uri)))
+            keys = await self._ask(search, self._keys_question(configuration.jwks_uri))
         return Provider(
             rel=link.rel,
             origin=link.origin,
@@ -157,7 +158,7 @@ class Providers:
             alg=signing_alg(configuration, keys),
         )
 
-    async def _ask(self, search: _Search, question: Question) -> str:
+    async def _ask(self, search: _Search, question: Question[Value_co]) -> Value_co:
         search.waits_for = question
         return await self._answers.get(question, search.known)
 
@@ -168,7 +169,8 @@ class Providers:
             return configured[0] if configured else None
         try:
             with self._metrics.measure(self._metrics.webfinger, address):
-                return first_link(await self._ask(search, self._webfinger(address)))
+                links = await self._ask(search, self._webfinger(address))
+                return links[0] if links else None
         except DiscoveryError as error:
             # The usual case: most domains know nothing of this.
             log.debug("webfinger_failed", domain=address.domain, reason=str(error))
@@ -186,8 +188,18 @@ class Providers:
             return self._settings.public_url
         return self._settings.google_client_id if link.origin == GOOGLE else None
 
-    def _webfinger(self, address: EmailAddress) -> Question:
+    def _webfinger(self, address: EmailAddress) -> Question[list[Link]]:
         url = webfinger_url(address)
+
+        def read(text: str) -> list[Link]:
+            own_url, development = self._settings.public_url, self._settings.development
+            return read_links(json_object(text), own_url=own_url, development=development)
+
+        def read_kept(text: str) -> list[Link]:
+            links = read(text)
+            if write_links(links) != text:  # nearly any object is a JRD, one without links
+                raise DiscoveryError("what is kept of the domain's links was not written here")
+            return links
 
         async def ask() -> Answer:
             try:
@@ -196,32 +208,32 @@ class Providers:
                 if error.status in (404, 410):
                     return Answer(write_links([]), NOTHING_FRESH)
                 raise
-            links = read_links(
-                document.json_object(), own_url=self._settings.public_url, development=self._settings.development
-            )
-            return self._answer(document, write_links(links))
+            return self._answer(document, write_links(read(document.text)))
 
-        return Question(url, ask, self._settings.webfinger_timeout, host=f"webfinger:{address.domain}")
+        return Question(url, ask, read_kept, self._settings.webfinger_timeout, host=f"webfinger:{address.domain}")
 
-    def _configuration_question(self, origin: str) -> Question:
+    def _configuration_question(self, origin: str) -> Question[Configuration]:
         url = origin + CONFIGURATION_PATH
+
+        def read(text: str) -> Configuration:
+            return read_configuration(json_object(text), origin=origin, development=self._settings.development)
 
         async def ask() -> Answer:
             document = await self._http.get(url, within=self._settings.config_timeout)
-            configuration = read_configuration(
-                document.json_object(), origin=origin, development=self._settings.development
-            )
-            return self._answer(document, configuration.to_json())
+            return self._answer(document, read(document.text).to_json())
 
-        return Question(url, ask, self._settings.config_timeout)
+        return Question(url, ask, read, self._settings.config_timeout)
 
-    def _keys_question(self, jwks_uri: str) -> Question:
+    def _keys_question(self, jwks_uri: str) -> Question[list[Jwk]]:
+        def read(text: str) -> list[Jwk]:
+            return list(read_keys(json_object(text)))
+
         async def ask() -> Answer:
             document = await self._http.get(jwks_uri, within=self._settings.keys_timeout)
-            return self._answer(document, json.dumps(read_keys(document.json_object())))
+            return self._answer(document, write_keys(read(document.text)))
 
         # Not the bare URL: a provider may name its own configuration, or a WebFinger address, as its keys.
-        return Question(f"keys {jwks_uri}", ask, self._settings.keys_timeout)
+        return Question(f"keys {jwks_uri}", ask, read, self._settings.keys_timeout)
 
     def _answer(self, document: Document, text: str) -> Answer:
         return Answer(text, max(self._settings.cache_ttl, document.max_age or 0.0))

@@ -55,13 +55,22 @@ class Document:
         Raises:
             DiscoveryError: it is none.
         """
-        try:
-            value = json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise DiscoveryError("the document is not JSON") from error
-        if not isinstance(value, dict):
-            raise DiscoveryError("the document is not a JSON object")
-        return value
+        return json_object(self.text)
+
+
+def json_object(text: str) -> dict[str, object]:
+    """Read a document, as a server sent it or as it was kept.
+
+    Raises:
+        DiscoveryError: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DiscoveryError("the document is not JSON") from error
+    if not isinstance(value, dict):
+        raise DiscoveryError("the document is not a JSON object")
+    return value
 
 
 class SafeHttp:
@@ -121,7 +130,10 @@ class SafeHttp:
             document, location = await self._get(url)
             if document is not None:
                 return document
-            target = urljoin(url, location)
+            try:
+                target = urljoin(url, location)
+            except ValueError as error:
+                raise DiscoveryError("it redirects to what is no URL") from error
             if target.partition(":")[0] != url.partition(":")[0]:
                 raise DiscoveryError("it redirects to another scheme")
             url = target

@@ -16,6 +16,7 @@ RELS: Mapping[str, Rel] = {
     "https://portier.io/specs/auth/1.0/idp": "portier",
     "https://portier.io/specs/auth/1.0/idp/google": "google",
 }
+_NAMES: Mapping[Rel, str] = {rel: name for name, rel in RELS.items()}
 GOOGLE = "https://accounts.google.com"
 GOOGLE_DOMAINS = frozenset({"gmail.com", "googlemail.com"})
 
@@ -42,6 +43,8 @@ def webfinger_url(address: EmailAddress) -> str:
 def read_links(document: Mapping[str, object], *, own_url: str, development: bool = False) -> list[Link]:
     """Give the usable links of a JRD (RFC 7033 section 4.4), in their order. Those that lead back here are none.
 
+    A JRD is what a server sends, and what `write_links` writes.
+
     Raises:
         DiscoveryError: it is no JRD.
     """
@@ -66,13 +69,7 @@ def usable_links(pairs: Iterable[tuple[object, object]], *, own_url: str, develo
 
 def write_links(links: Sequence[Link]) -> str:
     """Write links for the cache; one is enough, since the first counts."""
-    return json.dumps([[link.rel, link.origin] for link in links[:1]])
-
-
-def first_link(text: str) -> Link | None:
-    """Read what `write_links` wrote."""
-    links = json.loads(text)
-    return Link(*links[0]) if links else None
+    return json.dumps({"links": [{"rel": _NAMES[link.rel], "href": link.origin} for link in links[:1]]})
 
 
 def _is_origin(text: str, *, development: bool) -> bool:

@@ -8,7 +8,7 @@ import structlog
 from auth_api.discovery.cache import AnswerCache
 from auth_api.errors import DiscoveryError
 from auth_api.mail_servers import MailServers
-from auth_api.metrics import DOMAIN_PROBLEMS, DomainProblem, Metrics
+from auth_api.metrics import DomainProblem, Metrics
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from shared_store.fetch_cache import Known
 
@@ -65,12 +65,11 @@ class DomainRules:
         if self._mail_servers is None:
             return None
         try:
-            text = await self._answers.get(self._mail_servers.question(domain), known)
+            return await self._answers.get(self._mail_servers.question(domain), known)
         except DiscoveryError as error:
             # Who asks for this check wants no mail sent to a domain that can't be shown to have servers.
             log.info("domain_not_verified", domain=domain, reason=str(error))
             return "no_servers"
-        return next((problem for problem in DOMAIN_PROBLEMS if problem == text), None)
 
     def _refuse(self, request: AuthorizationRequest, problem: DomainProblem) -> NoReturn:
         self._metrics.domain_errors.inc(problem)

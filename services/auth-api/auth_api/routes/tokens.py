@@ -43,7 +43,19 @@ class Tokens:
         claims = await self._store.run(auth_codes.read_claims(bearer_token(http.headers.get("authorization"), params)))
         if claims is None:
             raise invalid_token()
-        try:
-            return json_answer(json.loads(claims))
-        except ValueError as error:
-            raise CorruptRecordError("what an access token tells can't be read") from error
+        return json_answer(_read_claims(claims))
+
+
+def _read_claims(text: str) -> dict[str, object]:
+    """Read what was kept of a person when their access token was made.
+
+    Raises:
+        CorruptRecordError: it is something else.
+    """
+    try:
+        claims = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptRecordError("what an access token tells can't be read") from error
+    if not isinstance(claims, dict) or not isinstance(claims.get("sub"), str):
+        raise CorruptRecordError("what an access token tells names nobody")
+    return claims

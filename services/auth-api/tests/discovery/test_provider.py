@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auth_api.addresses import parse_address
-from auth_api.discovery.provider import Configuration, Jwk, read_configuration, read_keys, signing_alg
-from auth_api.discovery.webfinger import Link, first_link, read_links, usable_links, webfinger_url, write_links
+from auth_api.discovery.provider import Configuration, Jwk, read_configuration, read_keys, signing_alg, write_keys
+from auth_api.discovery.safe_http import json_object
+from auth_api.discovery.webfinger import Link, read_links, usable_links, webfinger_url, write_links
 from auth_api.errors import DiscoveryError
+from shared_store.fetch_cache import LONGEST
 from shared_store.signing_keys import generate
 
 ORIGIN = "https://idp.example"
@@ -22,8 +25,9 @@ GOOD: dict[str, object] = {"authorization_endpoint": f"{ORIGIN}/auth?x=1", "jwks
 ED_JWK = dict(generate("EdDSA").public_jwk)
 RS_JWK: dict[str, object] = {"kid": "1", "use": "sig", "alg": "RS256", "kty": "RSA", "n": "AA", "e": "AQAB"}
 
+any_text = st.text() | st.text(st.characters(categories=["Cs", "L"]))  # JSON may have half a surrogate pair
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
@@ -59,8 +63,9 @@ def test_first_usable_link_counts() -> None:
     ]
     found = read_links({"links": links}, own_url=OWN)
     assert found == [Link("portier", "https://good.example"), Link("google", "https://accounts.google.com")]
-    assert first_link(write_links(found)) == found[0]
-    assert first_link(write_links([])) is None
+    assert read_links(json_object(write_links(found)), own_url=OWN) == found[:1]
+    assert read_links(json_object(write_links(found[1:])), own_url=OWN) == found[1:]
+    assert read_links(json_object(write_links([])), own_url=OWN) == []
 
 
 @given(json_values, json_values)
@@ -75,7 +80,7 @@ def test_no_jrd_makes_the_reader_do_anything_but_answer_or_refuse(links: object,
 def test_configuration_has_the_contracts_defaults() -> None:
     read = configuration()
     assert (read.form_post, read.algs, read.takes_alg) == (False, ("RS256",), False)
-    assert Configuration.from_json(read.to_json()) == read
+    assert read_configuration(json_object(read.to_json()), origin=ORIGIN) == read
     assert configuration(issuer=ORIGIN, response_modes_supported=["form_post"]).form_post
 
 
@@ -133,6 +138,37 @@ def test_keys_are_cut_down_to_signing_keys_and_what_is_used_of_them() -> None:
 def test_key_set_that_cannot_be_used_is_refused(keys: object) -> None:
     with pytest.raises(DiscoveryError):
         read_keys({"keys": keys})
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"use": st.just("sig"), "alg": st.sampled_from(["RS256", "EdDSA"]), "kid": any_text},
+            optional={"kty": st.sampled_from(["RSA", "OKP"]), "n": json_values, "e": any_text, "x": any_text},
+        ),
+        max_size=4,
+    )
+)
+def test_key_set_that_was_read_is_kept_and_read_again_as_it_is(keys: list[dict[str, object]]) -> None:
+    with contextlib.suppress(DiscoveryError):
+        read = read_keys({"keys": keys})
+        text = write_keys(read)
+        assert len(text.encode()) < LONGEST
+        assert read_keys(json_object(text)) == read
+
+
+@given(any_text | json_values.map(json.dumps) | st.integers(1, 200_000).map(lambda depth: "[" * depth))
+@example("")
+@example('{"links": [[]], "keys": [[]]}')
+@example('{"a": ' + "9" * 10_000 + "}")
+def test_no_text_makes_the_readers_do_anything_but_answer_or_refuse(text: str) -> None:
+    for read in (
+        lambda document: read_links(document, own_url=OWN),
+        lambda document: read_configuration(document, origin=ORIGIN),
+        read_keys,
+    ):
+        with contextlib.suppress(DiscoveryError):
+            read(json_object(text))
 
 
 @given(json_values)

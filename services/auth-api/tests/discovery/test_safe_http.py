@@ -153,6 +153,14 @@ async def test_hostile_url_is_refused_before_anything_is_looked_up(internet: Int
     assert (internet.names.asked, internet.network.connected) == ([], [])
 
 
+@pytest.mark.parametrize("location", ["http://[", "//[::1", "https://]/", "//a\u2100b.example", "\xff"])
+async def test_redirect_to_what_is_no_url_is_refused(internet: Internet, location: str) -> None:
+    headers = {"Location": location.encode().decode("latin-1")}
+    internet.serve(HOST, "/document", {}, status=302, headers=headers)
+    with pytest.raises(DiscoveryError):
+        await get(internet)
+
+
 @pytest.mark.parametrize("url", HOSTILE_URLS)
 async def test_redirect_to_a_hostile_url_is_not_followed(internet: Internet, url: str) -> None:
     location = "".join(character for character in url if character not in "\r\n").encode().decode("latin-1")

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from auth_api.addresses import parse_address
+from auth_api.discovery.webfinger import webfinger_url
 from shared_store import fetch_cache
 from shared_store.fetch_cache import CachedFetch
 from shared_store.keyspace import FETCH, digest
@@ -25,11 +28,13 @@ DOMAIN = "acme.mail.example"
 WEBFINGER = "/.well-known/webfinger"
 CONFIGURATION = "/.well-known/openid-configuration"
 CONFIGURATION_URL = f"https://{IDP}{CONFIGURATION}"
+WEBFINGER_URL = webfinger_url(parse_address(f"a@{DOMAIN}"))
+KEYS_NAME = f"keys https://{IDP}/keys"
 GONE = f"webfinger:{DOMAIN}"  # what a domain's own failure is kept under
 
 
-async def log_in(broker: Broker, address: str = f"a@{DOMAIN}") -> httpx.Response:
-    return await broker.authorize(login_hint=address)
+async def log_in(broker: Broker, address: str = f"a@{DOMAIN}", **more: str) -> httpx.Response:
+    return await broker.authorize(login_hint=address, **more)
 
 
 async def make_stale(store: Store, name: str) -> None:
@@ -287,3 +292,97 @@ async def test_hundreds_of_hanging_domains_let_no_other_one_look_as_if_it_hung(
         assert (await log_in(broker)).status_code == 303
         held.set()
         assert {(await login).status_code for login in logins} == {303}
+
+
+JUNK = [
+    b"",
+    b"\xff\xfe",
+    b"no JSON",
+    b"null",
+    b"7",
+    b"[]",
+    b'[["portier"]]',
+    b'{"links": 7, "keys": 7, "jwks_uri": 7}',
+    b'{"links": [[]], "keys": [[]], "authorization_endpoint": "javascript:alert(1)"}',
+    b'{"links": {}, "keys": [{"kid": "1", "use": "sig", "alg": "RS256", "kty": "RSA", "n": 7, "e": []}]}',
+    b"[" * 200_000,
+    b'{"a": ' + b"9" * 10_000 + b"}",
+    b'"' + b"A" * 10_000_000 + b'"',
+]
+NAMES = {"webfinger": WEBFINGER_URL, "configuration": CONFIGURATION_URL, "keys": KEYS_NAME, "host": GONE}
+
+
+async def put(store: Store, name: str, junk: bytes) -> None:
+    """Lay something into the cache that looks fresh."""
+    key = FETCH.key(digest=digest(name))
+    await store.client.delete(key)
+    await store.client.hset(key, mapping={"document": junk, "stale": "0"})
+    await store.client.pexpire(key, 600_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_junk_in_the_cache_counts_as_nothing_and_is_fetched_again(
+    make_broker: MakeBroker, internet: Internet, name: str
+) -> None:
+    internet.mail_domain(DOMAIN)
+    internet.provider(IDP)
+    async with make_broker(http=internet.http(), discovery_timeout="20") as broker:
+        for junk in JUNK:
+            await put(broker.store, NAMES[name], junk)
+            assert (await log_in(broker)).status_code == 303, junk[:80]
+            if name != "host":
+                entry = await known(broker.store, NAMES[name])
+                assert entry is not None
+                assert (entry.document or "").encode() not in ("", junk)
+
+
+async def test_junk_for_a_server_that_fails_by_now_is_followed_by_a_mail_and_nobody_waits_twice(
+    make_broker: MakeBroker, internet: Internet
+) -> None:
+    internet.serve(DOMAIN, WEBFINGER, b"broken", status=500)
+    async with make_broker(http=internet.http()) as broker:
+        for times, junk in enumerate(JUNK, 1):
+            await put(broker.store, WEBFINGER_URL, junk)
+            for _ in range(3):
+                assert (await log_in(broker)).status_code == 200
+            assert internet.asked(DOMAIN) == times
+        assert len(broker.postbox.mails) == 3 * len(JUNK)
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+async def test_provider_whose_documents_are_junk_is_not_used_and_a_mail_is_sent(
+    make_broker: MakeBroker, internet: Internet, junk: bytes
+) -> None:
+    internet.provider(IDP)
+    internet.serve(DOMAIN, WEBFINGER, junk)
+    async with make_broker(http=internet.http()) as broker:
+        assert (await log_in(broker)).status_code == 200
+    for path in (CONFIGURATION, "/keys"):
+        internet.mail_domain(DOMAIN)
+        internet.provider(IDP)
+        internet.serve(IDP, path, junk)
+        async with make_broker(http=internet.http()) as broker:
+            assert (await log_in(broker, f"b@{DOMAIN}")).status_code == 200
+
+
+async def test_keys_that_turned_to_junk_while_the_person_was_at_the_provider_are_fetched_again(
+    make_broker: MakeBroker, internet: Internet
+) -> None:
+    internet.mail_domain(DOMAIN)
+    provider = internet.provider(IDP)
+    async with make_broker(http=internet.http()) as broker:
+        for junk in JUNK:
+            url = (await log_in(broker, response_mode="fragment")).headers["location"]
+            await put(broker.store, KEYS_NAME, junk)
+            state = dict(parse_qsl(urlsplit(url).query))["state"]
+            data = {"state": state, "id_token": provider.token(url), "_again": "1"}
+            answer = await broker.browser.post("/callback", data=data)
+            assert "id_token=" in answer.headers["location"], junk[:80]
+
+
+async def test_domain_that_redirects_to_what_is_no_url_gets_its_people_mails(
+    make_broker: MakeBroker, internet: Internet
+) -> None:
+    internet.serve(DOMAIN, WEBFINGER, {}, status=302, headers={"Location": "http://["})
+    async with make_broker(http=internet.http()) as broker:
+        assert (await log_in(broker)).status_code == 200

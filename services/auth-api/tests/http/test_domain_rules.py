@@ -10,6 +10,7 @@ import pytest
 
 from auth_api.errors import DiscoveryError
 from auth_api.mail_servers import MailServers
+from shared_store.keyspace import FETCH, digest
 
 if TYPE_CHECKING:
     from tests.http.conftest import Broker, DnsServer, MakeBroker
@@ -155,3 +156,17 @@ async def test_dns_server_whose_name_leads_elsewhere_by_now_is_found_again(
     with pytest.raises(DiscoveryError):
         await servers.problem("good.example")
     assert await servers.problem("good.example") is None
+
+
+async def test_junk_in_the_cache_is_no_verdict_and_dns_is_asked_again(
+    make_broker: MakeBroker, dns_server: DnsServer
+) -> None:
+    async with make_broker(verify_with_resolver=f"127.0.0.1:{dns_server.port}") as broker:
+        server = MailServers("127.0.0.1", dns_server.port, public_only=True)
+        for domain, told in (("good.example", ""), ("sub.bad.example", INVALID)):
+            key = FETCH.key(digest=digest(server.question(domain).name))
+            for junk in (b"junk", b"\xff", b"[1]", b"A" * 100_000):
+                await broker.store.client.delete(key)
+                await broker.store.client.hset(key, mapping={"document": junk, "stale": 0})
+                await broker.store.client.pexpire(key, 600_000)
+                assert await refusal(broker, domain) == told

@@ -99,6 +99,17 @@ async def test_userinfo_tells_the_address_until_the_code_is_presented_again(brok
     assert 'error="invalid_token"' in withdrawn.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize("junk", [b"", b"\xff", b"no JSON", b"7", b"[]", b"{}", b'{"sub": 7}', b"[" * 200_000])
+async def test_junk_in_place_of_what_an_access_token_tells_is_a_told_error(broker: Broker, junk: bytes) -> None:
+    code = await code_of(broker)
+    token = (await broker.browser.post("/token", data=token_form(code))).json()["access_token"]
+    (key,) = [key async for key in broker.store.client.scan_iter(match="access:*")]
+    await broker.store.client.hset(key, "claims", junk)
+    answer = await broker.browser.get("/userinfo", headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 503
+    assert answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
