@@ -1,6 +1,6 @@
 """Examines the live store: findings for an operator, with what mends them.
 
-What a server tells is `server_facts`, what to think of it `server_checks`.
+What a server tells is `server_facts`, what to think of it `server_checks` and `access_checks`.
 """
 
 from __future__ import annotations

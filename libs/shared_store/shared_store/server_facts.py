@@ -63,7 +63,7 @@ async def gather(store: Store, services: Sequence[str], *, is_careful: bool) -> 
     connection more than the service may have.
 
     Raises:
-        StoreError: none can be reached, or one refuses even INFO.
+        StoreError: none can be reached, or lets us in.
     """
     client = store.client
     is_open = None if is_careful else await _is_open(store)

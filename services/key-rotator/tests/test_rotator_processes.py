@@ -22,7 +22,7 @@ from shared_store.key_sets import KeySet, KeySets
 from shared_store.sealing import Sealer
 from shared_store.signing_keys import SIGNING_ALGS, SigningAlg, generate
 from shared_store.store import Store
-from shared_store.testing.servers import free_port, wait_until
+from shared_store.testing.servers import RedisServer, free_port, wait_until
 
 ROTATIONS = 50
 SIGTERM_BOUND = 20.0  # seconds
@@ -197,6 +197,17 @@ def test_without_redis_it_stays_up_says_why_and_stops_when_asked(tmp_path: Path)
         assert rotator.process.poll() is None
         rotator.process.terminate()
         assert rotator.process.wait(SIGTERM_BOUND) == 0
+
+
+def test_redis_without_tls_is_told_at_readyz_and_in_the_log_with_the_scheme_that_it_needs(tmp_path: Path) -> None:
+    port, told = free_port(), "redis_url has to begin with redis://"
+    with RedisServer("redis7", port=free_port()) as server:
+        rotator = RotatorProcess(
+            f"rediss://127.0.0.1:{server.port}", tmp_path / "log", internal_port=port, redis_timeout=1
+        )
+        with _ending(rotator):
+            wait_until(lambda: told in _readiness(port)[1])
+            wait_until(lambda: any(told in str(event.get("reason")) for event in rotator.events()))
 
 
 @pytest.mark.setting("keytext")
