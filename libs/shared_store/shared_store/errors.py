@@ -148,6 +148,7 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
     ("BUSY ", None, StoreUnavailable, "Redis is busy running a script"),
     ("protected mode", None, LoginRefused,
      "Redis lets in nobody but its own machine (protected mode) before it has users or a password: docs/redis.md"),
+    ("Protocol error", redis_errors.InvalidResponse, StoreUnreachable, "what answers does not speak as Redis does"),
     ("Connection closed by server", None, StoreUnreachable, "Redis closed the connection"),
     ("Connection reset by peer", ConnectionResetError, StoreUnreachable, "Redis closed the connection"),
     ("max number of clients", redis_errors.MaxConnectionsError, StoreUnavailable,

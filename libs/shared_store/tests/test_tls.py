@@ -108,6 +108,21 @@ async def test_tls_in_front_of_a_server_is_told_with_the_scheme_that_it_needs(ma
             await is_told(f"redis://127.0.0.1:{entrance.port}", ConnectionOptions(timeout=2), "begin with rediss://")
 
 
+@pytest.mark.parametrize("answer", [b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+async def test_answer_that_is_not_of_redis_is_told_with_the_scheme_that_it_may_need(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for url in (f"redis://{address}", f"redis+sentinel://{address}/{MASTER_NAME}", f"redis+cluster://{address}"):
+            wanted = url.partition("://")[0].replace("redis", "rediss")
+            await is_told(url, ConnectionOptions(timeout=2), f"begin with {wanted}://")
+
+
 async def test_server_that_has_answered_once_is_not_suspected_of_another_scheme() -> None:
     with tls_server("redis7") as server:
         async with Store(server.url, replace(server.options, timeout=0.5)) as store:
