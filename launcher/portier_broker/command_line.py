@@ -109,7 +109,7 @@ def _parse_migrate(argv: Sequence[str]) -> Options:
         description="Take over the signing keys of a Rust Portier Broker, with their key ids and expiries, from its "
         "Redis while it goes on running. That Redis is only read. See docs/migrating.md.",
     )
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with this broker's settings")
+    _add_config(parser)
     parser.add_argument(
         "--from", dest="migrate_from", required=True, metavar="URL", help="the other broker's redis_url"
     )
@@ -123,7 +123,7 @@ def _parse_doctor(argv: Sequence[str]) -> Options:
         description="Examine the Redis that the broker uses: what is wrong, why it matters, and what mends it. Ends "
         "with 0 where all is fine, 1 for warnings, 2 for errors. See docs/redis.md.",
     )
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with this broker's settings")
+    _add_config(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
     return Options(doctor=True, **vars(parser.parse_args(argv)))
 
@@ -136,14 +136,27 @@ def _parse_call(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--config", metavar="CONFIG", help="TOML file with this broker's settings")
     parser.add_argument("service", choices=("auth-api", "mailer", "key-rotator"), metavar="SERVICE", help="%(choices)s")
-    parser.add_argument("command", metavar="COMMAND", help="one of those that SERVICE --help shows")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="what the command takes")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND …",
+        help="one of those that `portier-broker call SERVICE --help` shows, and what it takes",
+    )
     options = parser.parse_args(argv)
-    return Options(config=options.config, call=(options.service, options.command, *options.arguments))
+    if not options.command:
+        parser.error(f"say which command of {options.service}; `{options.service} --help` shows them")
+    return Options(config=options.config, call=(options.service, *options.command))
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="CONFIG", help="TOML file with settings; BROKER_* variables win")
+    parser.add_argument(
+        "config", nargs="?", default=argparse.SUPPRESS, metavar="CONFIG", help="the same without --config"
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file with settings; BROKER_* variables win")
+    _add_config(parser)
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="once ready, write addresses and process ids there as JSON"
     )

@@ -32,6 +32,9 @@ ANY_PORTS = Demo(open_browser=False, broker_port=0, inbox_port=0, inbox_smtp_por
             ["call", "--config", "c.toml", "mailer", "queue", "list", "--json"],
             Options(config="c.toml", call=("mailer", "queue", "list", "--json")),
         ),
+        (["--config", "c.toml", "--check"], Options(config="c.toml", check=True)),
+        (["doctor", "--config", "c.toml"], Options(config="c.toml", doctor=True)),
+        (["call", "mailer", "--help"], Options(call=("mailer", "--help"))),
         (["doctor", "--json", "c.toml"], Options(config="c.toml", doctor=True, json=True)),
     ],
 )
@@ -44,6 +47,13 @@ def test_demo_has_its_usual_ports_unless_told_otherwise() -> None:
     assert parse(["demo", "--no-open", "--site-port", "0", "c.toml"]) == Options(
         config="c.toml", demo=Demo(False, None, 3380, 0, 0)
     )
+
+
+@pytest.mark.parametrize("service", ["auth-api", "mailer", "key-rotator"])
+def test_call_without_a_command_is_told_where_they_stand(service: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["call", service])
+    assert f"say which command of {service}; `{service} --help` shows them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The command line all services share: `SERVICE [run] [CONFIG] [--check] [--debug]`, and commands of their own."""
+"""The command line all services share: `SERVICE [run] [CONFIG] [--check] [--debug]`, and commands of their own.
+
+The configuration is named in one way everywhere: `--config CONFIG`, or CONFIG alone where a command takes nothing else.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
@@ -32,6 +34,8 @@ Command = Callable[[Loaded[S], argparse.Namespace], Awaitable[int]]
 
 BAD_CONFIGURATION = 2
 
+_CONFIG_HELP = "TOML file with settings"
+
 
 class Cli(Generic[S]):
     """A service's command line; `serve` is what `run` runs until it is asked to stop."""
@@ -41,11 +45,17 @@ class Cli(Generic[S]):
         self._settings_class = settings_class
         self._serve = serve
         self._commands: dict[str, Callable[[argparse.Namespace], int]] = {}
-        self._parser = argparse.ArgumentParser(prog=service, description=about or None)
+        self._parser = argparse.ArgumentParser(
+            prog=service,
+            usage=f"{service} [run] [CONFIG] [--check] [--debug]\n       {service} COMMAND [--config CONFIG] …",
+            description=about or None,
+            epilog=f"CONFIG is a TOML file with settings; BROKER_* variables win. `{service} --check CONFIG` prints "
+            f"the effective settings and where each is from. `{service} COMMAND --help` tells what a command takes.",
+        )
         self._parser.add_argument("--version", action="version", version=f"%(prog)s {version(service)}")
-        self._subparsers = self._parser.add_subparsers(dest="command", metavar="COMMAND")
+        self._subparsers = self._parser.add_subparsers(dest="command", metavar="COMMAND", prog=service)
         running = self._subparsers.add_parser("run", help="serve until told to stop (the default)")
-        running.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="TOML file with settings")
+        running.add_argument("--config", metavar="CONFIG", help=_CONFIG_HELP)
         running.add_argument("--check", action="store_true", help="print the effective settings and where each is from")
         running.add_argument("--debug", action="store_true", help="log everything, readable for people")
 
@@ -63,7 +73,7 @@ class Cli(Generic[S]):
     ) -> argparse.ArgumentParser:
         """Add a command that can do without some of the service's settings: those need not be there, nor be right."""
         parser = self._subparsers.add_parser(name, help=help, description=help)
-        parser.add_argument("--config", type=Path, metavar="CONFIG", help="TOML file with settings")
+        parser.add_argument("--config", metavar="CONFIG", help=_CONFIG_HELP)
 
         def perform(arguments: argparse.Namespace) -> int:
             loaded = load(settings_class, service=self._service, config_path=arguments.config)
@@ -78,6 +88,8 @@ class Cli(Generic[S]):
         return while_somebody_reads(lambda: self._main(argv))
 
     def _main(self, argv: Sequence[str] | None) -> int:
+        for parser in self._subparsers.choices.values():
+            _accept_config_alone(parser)
         arguments = self._parser.parse_args(self._with_default(sys.argv[1:] if argv is None else list(argv)))
         try:
             if arguments.command != "run":
@@ -125,8 +137,16 @@ async def _in_loop(command: Command[C], loaded: Loaded[C], arguments: argparse.N
 
 def accept_config(parser: argparse.ArgumentParser) -> None:
     """Let --config stand behind a command's verb as well as before it; what is not given leaves what was."""
+    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="CONFIG", help=_CONFIG_HELP)
+
+
+def _accept_config_alone(parser: argparse.ArgumentParser) -> None:
+    """Let CONFIG stand without --config where it can't be taken for anything else."""
+    if parser._get_positional_actions():  # noqa: SLF001  argparse tells it nowhere else
+        return
+    # No `type`: argparse would make a value of SUPPRESS, which is what keeps this from undoing --config.
     parser.add_argument(
-        "--config", type=Path, default=argparse.SUPPRESS, metavar="CONFIG", help="TOML file with settings"
+        "config", nargs="?", default=argparse.SUPPRESS, metavar="CONFIG", help="the same without --config"
     )
 
 

@@ -37,7 +37,12 @@ async def show(loaded, arguments):
     print(loaded.settings.keys_ttl, arguments.word)
     return 7
 
+async def ttl(loaded, arguments):
+    print(loaded.settings.keys_ttl)
+    return 0
+
 cli = Cli("key-rotator", Settings, serve)
+cli.add_command("ttl", ttl, help="Show one setting")
 cli.add_command("show", show, help="Show it").add_argument("word")
 """
 
@@ -171,7 +176,16 @@ sys.exit(run(main))
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["--check", "{file}"], ["run", "--check", "{file}"], ["{file}", "--check"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--check", "{file}"],
+        ["run", "--check", "{file}"],
+        ["{file}", "--check"],
+        ["--config", "{file}", "--check"],
+        ["run", "--check", "--config={file}"],
+    ],
+)
 def test_check_prints_the_settings_of_the_file_given_in_any_way(arguments: list[str], tmp_path: Path) -> None:
     file = tmp_path / "broker.toml"
     file.write_text("keys_ttl = 77\n")
@@ -179,6 +193,19 @@ def test_check_prints_the_settings_of_the_file_given_in_any_way(arguments: list[
     assert code == 0
     assert any(line.split()[:2] == ["keys_ttl", "77"] for line in out.splitlines())
     assert "hunter2" not in out
+
+
+@pytest.mark.parametrize("arguments", [["{file}"], ["--config", "{file}"]])
+def test_command_that_takes_nothing_else_gets_its_file_in_any_way(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "broker.toml"
+    file.write_text("keys_ttl = 77\n")
+    assert finish(MAIN, "ttl", *(argument.format(file=file) for argument in arguments))[:2] == (0, "77\n")
+
+
+def test_help_tells_of_the_file_and_of_check() -> None:
+    code, out, _ = finish(MAIN, "--help")
+    assert code == 0
+    assert all(word in out for word in ("[run] [CONFIG]", "--check", "--debug", "COMMAND [--config CONFIG]", "show"))
 
 
 def test_wrong_configuration_is_told_and_ends_with_two() -> None:

@@ -289,6 +289,19 @@ def test_unknown_names_are_refused_with_the_nearest_known_one(write: Write) -> N
     assert "hunter2" not in str(problems)
 
 
+def test_names_that_other_programs_have_are_refused_with_what_to_write(write: Write) -> None:
+    file = write('smtp_port = 25\nredis_host = "x"\nport = 1\n[smtp]\nport = 25\n[redis]\npassword = "hunter2"\n')
+    problems = problems_of(ApiSettings, API, file)
+    assert 'smtp_server = "host:port"' in problems["smtp_port"]
+    assert 'smtp_server = "host:port"' in problems["[smtp] port"]
+    assert "redis_url" in problems["redis_host"]
+    assert "redis_url" in problems["[redis] password"]
+    assert "write listen_port" in problems["port"]
+    assert "hunter2" not in str(problems)
+    warnings = api({"BROKER_SMTP_PORT": "25"}).warnings
+    assert any("BROKER_SMTP_PORT" in warning and "smtp_server" in warning for warning in warnings)
+
+
 def test_unknown_variables_are_warned_of() -> None:
     warnings = api({"BROKER_TOKN_TTL": "1", "BROKER_DOMAIN_OVERRIDES": "{}"}).warnings
     assert any("BROKER_TOKN_TTL" in warning and "BROKER_TOKEN_TTL?" in warning for warning in warnings)

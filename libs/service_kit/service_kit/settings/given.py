@@ -7,17 +7,36 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from service_kit.errors import ConfigurationError, Problem
 from service_kit.settings.catalogue import Form, catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from service_kit.settings.catalogue import Setting
 
 MOST_BYTES = 10_000_000
+
+_IN_REDIS_URL = "it is part of redis_url: redis://user:password@host:port/database"
+_IN_SMTP_SERVER = 'it is part of smtp_server: write smtp_server = "host:port"'
+# Names that other programs have for what is called otherwise here, or is part of something else.
+_HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("smtp_host", "smtp_port", "mail_host", "mail_port", "mail_server"), _IN_SMTP_SERVER),
+        **dict.fromkeys(("smtp_tls", "smtp_ssl", "smtp_starttls", "smtp_encryption"), "write smtp_security"),
+        **dict.fromkeys(("redis_host", "redis_port", "redis_user", "redis_username", "redis_db"), _IN_REDIS_URL),
+        **dict.fromkeys(("redis_password", "redis_database", "redis_tls"), f"{_IN_REDIS_URL}, rediss:// with TLS"),
+        **dict.fromkeys(("issuer", "base_url", "server_url", "url", "hostname", "domain"), "write public_url"),
+        **dict.fromkeys(("port", "http_port", "server_port"), "write listen_port"),
+        **dict.fromkeys(("host", "bind", "listen", "listen_address"), "write listen_ip and listen_port"),
+        **dict.fromkeys(("mail_from", "smtp_from", "email_from", "sender", "from"), "write from_address"),
+        **dict.fromkeys(("rate_limit", "rate_limits", "limit_per_ip"), 'write limits = ["ip:50/s", …]'),
+        **dict.fromkeys(("log", "rust_log", "verbose", "debug"), "write log_level"),
+    }
+)
 
 
 class Kind(Enum):
@@ -138,6 +157,8 @@ def _lines_of(entry: object) -> Iterable[object]:
 
 
 def nearest(name: str, names: Iterable[str] | None = None) -> str:
-    """Say "; did you mean …?" for the known name that is most like this one, or nothing."""
-    found = get_close_matches(name, names or catalogue(), n=1, cutoff=0.7)
+    """Say what to write in place of an unknown name: "; did you mean …?" for the one most like it; or nothing."""
+    if hint := _HINTS.get(name.removeprefix("BROKER_").lower()):
+        return f"; {hint}"
+    found = get_close_matches(name, catalogue() if names is None else names, n=1, cutoff=0.7)
     return f"; did you mean {found[0]}?" if found else ""

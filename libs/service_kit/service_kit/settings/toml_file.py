@@ -80,7 +80,8 @@ def _read_old_table(table: str, entries: object, source: str, findings: Findings
     read = {}
     for name, value in entries.items():
         if name not in names:
-            findings.problem(f"[{table}] {name}", source, f"this table never had such a name{nearest(name, names)}")
+            hint = nearest(f"{table}_{name}", ()) or nearest(name, names)
+            findings.problem(f"[{table}] {name}", source, f"this table never had such a name{hint}")
             continue
         value_now = limits_of_old(value) if names[name] == "limits" else value
         findings.warn(f"[{table}] {name} ({source}) is deprecated: move it to the top of the file as {names[name]}")
