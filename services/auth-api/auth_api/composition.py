@@ -77,7 +77,6 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
     """
     registry = CollectorRegistry()
     metrics = Metrics(registry, uncounted=[str(parse_address(text)) for text in settings.uncounted_emails])
-    pages = Pages(data_dir=settings.data_dir)
     async with Store.of(settings, client_name=SERVICE) as store:
         notices = Notices(store)
         queues = [MailQueue(tag) for tag in queue_tags(settings.mail_queue_shards)]
@@ -125,7 +124,7 @@ async def build(settings: Settings, *, http: SafeHttp | None = None) -> AsyncIte
             )
             app = _app(
                 settings,
-                pages=pages,
+                pages=settings.pages,
                 store=store,
                 keyring=keyring,
                 logins=logins,

@@ -45,15 +45,33 @@ class Settings(
         """The keys of keyfiles and keytext, read once."""
         return read_configured_keys(self.keyfiles, self.keytext.get_secret_value() if self.keytext else None)
 
+    @cached_property
+    def pages(self) -> Pages:
+        """The pages, with the operator's own templates and catalogues, read once.
+
+        Raises:
+            OverrideError: one of those can't be used.
+        """
+        return Pages(data_dir=self.data_dir)
+
     def unusable(self) -> Findings:
         """Entries that can't be read, keys that are missing, files of data_dir that can't be used."""
         yield from super().unusable()
-        yield from unusable_url(self.redis_url.get_secret_value())
+        if self.has("redis_url"):
+            yield from unusable_url(self.redis_url.get_secret_value())
         for name, reader in _READERS.items():
             yield from ((name, message) for message in _problems(reader, getattr(self, name)))
         if self.keyfiles or self.keytext:
             for alg in set(self.signing_algs) - self.configured_keys.by_alg.keys():
                 yield "signing_algs", f"names {alg}, but keyfiles and keytext hold no such key; add one, or drop {alg}"
+        yield from self._unusable_webhooks()
+        if any((self.data_dir / name).is_dir() for name in ("tmpl", "res", "lang")):
+            try:
+                _ = self.pages
+            except OverrideError as error:
+                yield "data_dir", f"holds what can't be used: {error}"
+
+    def _unusable_webhooks(self) -> Findings:
         for name in WebhookSettings.model_fields:
             if getattr(self, name) and not self.suppression_key:
                 yield name, "needs suppression_key beside it, under which bounces are kept"
@@ -62,11 +80,6 @@ class Settings(
                 read_key(self.sendgrid_webhook_key)
             except AuthApiError as error:
                 yield "sendgrid_webhook_key", f"can't be used: {error}"
-        if any((self.data_dir / name).is_dir() for name in ("tmpl", "res", "lang")):
-            try:
-                Pages(data_dir=self.data_dir)
-            except OverrideError as error:
-                yield "data_dir", f"holds what can't be used: {error}"
 
     def cautions(self) -> Findings:
         """Keys that are left out because they can't be read."""

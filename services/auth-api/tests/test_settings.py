@@ -112,6 +112,45 @@ def test_file_of_data_dir_that_cannot_be_used_is_told(write: Write, tmp_path: Pa
     assert "home.html" in told
 
 
+def test_everything_that_is_wrong_is_told_in_one_round(write: Write, tmp_path: Path) -> None:
+    write("tmpl/home.html", "{% if %}")
+    key = write("ed.pem", generate("EdDSA").private_pem)
+    file = write(
+        "broker.toml",
+        f"""
+        smtp_port = 25
+        listen_port = 70000
+        limits = ["ip:5"]
+        allowed_domains = ["localhost"]
+        keyfiles = ["{key}"]
+        data_dir = "{tmp_path}"
+        redis_client_cert = "/nowhere.pem"
+        """,
+    )
+    with pytest.raises(ConfigurationError) as told:
+        load(Settings, service=SERVICE, config_path=file, environ={"BROKER_REDIS_URL": "redis://h"})
+    names = [problem.setting for problem in told.value.problems]
+    assert sorted(names) == sorted(
+        (
+            "smtp_port",
+            "listen_port",
+            "public_url",
+            "redis_client_cert",
+            "redis_client_cert",
+            "limits",
+            "allowed_domains",
+            "signing_algs",
+            "data_dir",
+        )
+    )
+
+
+def test_without_a_redis_everything_else_that_is_wrong_is_told_as_well() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        load(Settings, service=SERVICE, environ={"BROKER_LIMITS": "ip:5"})
+    assert {problem.setting for problem in told.value.problems} == {"redis_url", "public_url", "limits"}
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["--check"]])
 def test_unusable_value_ends_the_command_with_2_on_one_line(arguments: list[str]) -> None:
     ended = subprocess.run(

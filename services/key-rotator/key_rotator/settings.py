@@ -15,7 +15,8 @@ class Settings(CommonSettings, KeySettings, KeyMakingSettings):
     def unusable(self) -> Iterator[tuple[str, str]]:
         """A redis_url of which no form makes sense."""
         yield from super().unusable()
-        yield from unusable_url(self.redis_url.get_secret_value())
+        if self.has("redis_url"):
+            yield from unusable_url(self.redis_url.get_secret_value())
 
     @property
     def has_manual_keys(self) -> bool:

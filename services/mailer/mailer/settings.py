@@ -36,9 +36,12 @@ class Settings(MailSettings, StoreSettings):
     def unusable(self) -> Findings:
         """Addresses that no mail can come from or go to, and a DKIM key that can't sign."""
         yield from super().unusable()
-        yield from unusable_url(self.redis_url.get_secret_value())
+        if self.has("redis_url"):
+            yield from unusable_url(self.redis_url.get_secret_value())
         addresses = [("uncounted_emails", address) for address in self.uncounted_emails]
-        for name, address in (("from_address", self.from_address), *addresses):
+        if self.has("from_address"):
+            addresses.append(("from_address", self.from_address))
+        for name, address in addresses:
             try:
                 parse_recipient(address)
             except MailerError as error:

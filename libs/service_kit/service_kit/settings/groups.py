@@ -47,13 +47,20 @@ class SettingsGroup(BaseModel):
         """The file that a setting's value was read from; None where it came from elsewhere."""
         return self._files.get(setting)
 
+    def has(self, setting: str) -> bool:
+        """Whether a setting that must be set is."""
+        return setting in self.model_fields_set
+
     @classmethod
     def disagreements(cls, given: Given) -> Findings:  # noqa: ARG003 - the end of the chain of super() calls
         """Pairs of setting and message for settings that do not fit together; unset ones may be missing."""
         yield from ()
 
     def unusable(self) -> Findings:
-        """Pairs of setting and message for values whose form is right and that still can't be used: a service's own."""
+        """Pairs of setting and message for values whose form is right and that still can't be used: a service's own.
+
+        Where other settings are wrong, those have their defaults, or are not there (`has`) if they have none.
+        """
         yield from ()
 
     def cautions(self) -> Findings:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from service_kit.settings.catalogue import INTERNAL_PORTS, catalogue
 from service_kit.settings.environment import read_platform, read_variables
@@ -16,8 +16,9 @@ from service_kit.settings.groups import SettingsGroup
 from service_kit.settings.toml_file import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=SettingsGroup)
@@ -73,12 +74,14 @@ def load(
     values = _resolve({name: given[name] for name in given if name in mine}, findings)
     sources = dict.fromkeys(mine, DEFAULT) | {name: value.source for name, value in given.items()}
     settings = _validate(settings_class, values, sources, findings)
+    told = {problem.setting for problem in findings.problems}
     settings.remember_files(
         {name: Path(str(given[name].value)) for name in given if name in mine and given[name].kind is Kind.FILE}
     )
     for name, message in settings.unusable():
-        findings.problem(name, sources[name], message)
-    for name, message in settings.cautions():
+        if name not in told:
+            findings.problem(name, sources[name], message)
+    for name, message in () if told else settings.cautions():  # these are of whole settings
         findings.warn(f"{name} ({sources[name]}) {message}")
     findings.raise_problems()
     return Loaded(settings, sources, tuple(findings.warnings))
@@ -124,8 +127,23 @@ def _validate(settings_class: type[S], values: dict[str, object], sources: Mappi
             if details["type"] == "too_short" and details["loc"][0] in with_wrong_entries:
                 continue  # it is empty only without them
             _add_problem(details, sources, findings)
-    findings.raise_problems()
+        return _of_what_is_right(settings_class, values, {details["loc"][0] for details in errors if details["loc"]})
     return settings
+
+
+def _of_what_is_right(settings_class: type[S], values: Mapping[str, object], wrong: Collection[int | str]) -> S:
+    """Make settings without those that are wrong or missing, so that the others are judged in the same round."""
+    right: dict[str, Any] = {
+        name: _adapter(field).validate_python(values[name])
+        for name, field in settings_class.model_fields.items()
+        if name in values and name not in wrong
+    }
+    return cast("S", settings_class.model_construct(**right))
+
+
+def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
+    annotated: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotated)
 
 
 def _add_problem(details: ErrorDetails, sources: Mapping[str, str], findings: Findings) -> None:

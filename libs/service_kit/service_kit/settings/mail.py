@@ -74,7 +74,7 @@ class MailSettings(SettingsGroup):
 
     @property
     def transports(self) -> tuple[t.Transport, ...]:
-        """The transports to use, the preferred one first; never empty."""
+        """The transports to use, the preferred one first; empty only where the settings are wrong."""
         return self.mail_transports or tuple(name for name, setting in TRANSPORTS.items() if getattr(self, setting))
 
     @classmethod
@@ -94,7 +94,7 @@ class MailSettings(SettingsGroup):
         yield from super().unusable()
         seen = set()
         for limit in self.mail_transport_limits:
-            if limit.transport not in self.transports:
+            if self.transports and limit.transport not in self.transports:
                 yield "mail_transport_limits", f"bounds {limit.transport}, by which no mail goes; leave {limit} out"
             if (limit.transport, limit.seconds > 0) in seen:
                 yield (
