@@ -129,7 +129,7 @@ async def serving(
 
 
 def open_listener(ip: str, port: int) -> socket.socket:
-    """Open the listening socket, or take over the one that a service manager passed.
+    """Open the listening socket, or take over the one that a service manager passed; who connects waits to be served.
 
     Raises:
         ListenError: the address can't be had.
@@ -142,6 +142,7 @@ def open_listener(ip: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ip, port))
+        listener.listen(BACKLOG)  # now, not when uvicorn gets to it: the internal port may say "ready" before that
     except OSError as error:
         listener.close()
         raise ListenError(

@@ -22,6 +22,16 @@ async def first_line(port: int, request: bytes) -> bytes:
         return line
 
 
+async def test_who_connects_before_the_service_is_built_waits_for_it() -> None:
+    listener = open_listener("127.0.0.1", 0)
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with serving(PlainTextResponse("here"), listener, count_connection=lambda: None):
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [
