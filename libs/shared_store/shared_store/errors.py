@@ -112,6 +112,7 @@ _SCRIPTS_PLACE = re.compile(
     r"Error running script \(call to f_\w+\): |@?user_script: ?\d+: -?| script: (?:\w+, )?on @user_script:\d+\.?"
 )
 
+_OF_REPLICA = ("READONLY", "UNBLOCKED", "WAIT cannot be used with replica")
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
 NO_SENTINEL, NO_MASTER = "no Sentinel answers", "no Sentinel knows of a living master"  # as sentinels.py tells them
@@ -132,6 +133,8 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
      "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
     ("READONLY", redis_errors.ReadOnlyError, StoreUnavailable,
      "Redis is a read-only replica: a failover is under way, or redis_url is wrong"),
+    ("UNBLOCKED", None, StoreUnavailable, "Redis became a replica while it was waited for: a failover is under way"),
+    ("WAIT cannot be used with replica", None, StoreUnavailable, "Redis is a replica by now: a failover is under way"),
     ("MISCONF", None, StoreUnsaved,
      "Redis can't write its snapshot and refuses writes: look at its disk and its log"),
     ("LOADING", redis_errors.BusyLoadingError, StoreUnavailable, "Redis is still loading its data"),
@@ -216,9 +219,12 @@ def most_telling(errors: Sequence[Exception]) -> Exception | None:
     return min(errors, key=says_little, default=None)
 
 
-def is_read_only(error: BaseException) -> bool:
+def is_of_replica(error: BaseException) -> bool:
     """Tell whether a server answered as a replica does, which a connection to an old master goes on doing."""
-    return any(isinstance(cause, redis_errors.ReadOnlyError) or "READONLY" in str(cause) for cause in _causes(error))
+    return any(
+        isinstance(cause, redis_errors.ReadOnlyError) or any(mark in str(cause) for mark in _OF_REPLICA)
+        for cause in _causes(error)
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -31,7 +31,7 @@ from shared_store.errors import (
     StoreError,
     StoreUnavailable,
     StoreUnreachable,
-    is_read_only,
+    is_of_replica,
     translate,
     translate_first,
 )
@@ -306,7 +306,7 @@ class Store:
             raise
         except Exception as error:
             told = self.told(error)
-            if isinstance(client, Redis) and (is_read_only(error) or isinstance(told, StoreUnreachable)):
+            if isinstance(client, Redis) and (is_of_replica(error) or isinstance(told, StoreUnreachable)):
                 # An old master, perhaps: the next call has to ask anew who is master, and not trust a connection to
                 # this one. A Cluster's replicas redirect by themselves.
                 await client.connection_pool.disconnect(inuse_connections=False)

@@ -190,6 +190,23 @@ async def test_read_only_replica_is_told_and_left_when_another_is_master(kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_what_was_waited_for_as_the_master_became_a_replica_is_told_as_a_failover(kind: str) -> None:
+    write = Call((command("SET", "x", "y"),), list, durable=True)
+    with RedisServer(kind) as server:
+        async with Store(server.url, ConnectionOptions(timeout=20, wait_replicas=1, wait_timeout=15)) as store:
+            for waiting in (lambda: store.run(write), lambda: QUEUE.wait_for_job(store, "w", block=15)):
+                task = asyncio.ensure_future(waiting())
+                await asyncio.to_thread(wait_until, lambda: server.ask("INFO", "clients")["blocked_clients"] == 1)
+                server.ask("REPLICAOF", "127.0.0.1", free_port())
+                with pytest.raises(StoreUnavailable, match="failover", check=in_operators_words):
+                    await task
+                server.ask("REPLICAOF", "NO", "ONE")
+            server.ask("REPLICAOF", "127.0.0.1", free_port())
+            with pytest.raises(StoreUnavailable, match="failover", check=in_operators_words):
+                await store.run(Call((command("WAIT", 1, 1),), list))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_too_few_replicas_are_told(kind: str) -> None:
     with RedisServer(kind, config={"min-replicas-to-write": "1"}) as server:
         async with Store(server.url) as store:
