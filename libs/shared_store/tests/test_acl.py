@@ -20,6 +20,8 @@ from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
 from shared_store.document_acl import FOLDER, FORMS, acl_file, users
 from shared_store.errors import StoreError, StoreRefused
+from shared_store.locks import Locks
+from shared_store.notices import Notices
 from shared_store.store import Store
 from shared_store.testing.deployments import (
     MASTER_NAME,
@@ -113,6 +115,18 @@ async def test_service_needs_each_right_that_it_has(redis7: RedisServer, service
         f"{service} does all that work_of_services.py has without {right}: take it out of shared_store/acl.py, "
         "or add there what needs it"
     )
+
+
+async def test_who_may_not_read_a_lock_is_told_and_does_not_take_it_from_another(server: RedisServer) -> None:
+    rights = [right for right in SERVICES["mailer"].rights() if right != "+get"]
+    let_in(server, f"user mailer on >{PASSWORD} resetchannels -@all {' '.join(rights)}")
+    async with Store(url_of(server, "mailer")) as store, Store(f"unix://{server.socket}") as other:
+        holders = Locks(other, Notices(other))
+        held = await holders.try_take("mail-reaper", ttl=20)
+        assert held is not None
+        with pytest.raises(StoreRefused):
+            await Locks(store, Notices(store)).try_take("mail-reaper", ttl=20)
+        await holders.extend(held)
 
 
 DANGEROUS = (

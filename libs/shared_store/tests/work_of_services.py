@@ -18,12 +18,14 @@ from shared_store.keyspace import (
     KEY_SET,
     KEYS_UPDATED_CHANNEL,
     MAIL_DEATHS,
+    MAIL_LOGINS,
     UNLOCKED_CHANNEL,
     mail_result_channel,
 )
 from shared_store.locks import Locks
 from shared_store.logins import StoredLogin, new_session_id
 from shared_store.mail_jobs import MailJob, new_job_id
+from shared_store.mail_mending import mend
 from shared_store.mail_queue import MailQueue, Outcome
 from shared_store.mail_shards import MOST_SHARDS, queue_tags, tags_with
 from shared_store.mail_whereabouts import count_mailers, find_job, list_jobs
@@ -165,6 +167,8 @@ async def mailer(store: Store, other: Store) -> None:
     await store.run(SUPPRESSIONS.add([("a@b.example", Reason.OPERATOR)], source="operator", now=1.0))
     assert len(await SUPPRESSIONS.all(store)) == 1
     await store.run(SUPPRESSIONS.lift("a@b.example"))
+    await other.client.set(MAIL_LOGINS.key(tag="mail"), "junk")
+    assert (await mend(store, "mail")).keys
     await store.run(replicated(QUEUE.renew("mine", lease=60)))
     await lock(store, "reaper")
 
@@ -176,6 +180,7 @@ async def key_rotator(store: Store, other: Store) -> None:
         await other.client.set(name, "junk")
     await store.run(KEY_SETS.replace(KeySet("EdDSA", 1, KEY, KEY), expected_version=None))
     await store.run(KEY_SETS.load("EdDSA"))
+    await store.run(KEY_SETS.version("EdDSA"))
     await store.run(key_log.log_event("EdDSA", KeyEvent("export", by="me")))
     await store.run(key_log.logged("EdDSA"))
     await store.run(replicated(key_log.log_event("EdDSA", KeyEvent("export", by="me"))))

@@ -6,6 +6,9 @@
 -- ARGV[4]  channel on which a release is told (release)
 -- returns  1 where the holder has it now (take, extend) or had it (release), else 0
 local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'table' and not holder.err:find('WRONGTYPE') then
+  return holder -- who may not read it must not take it from another
+end
 -- What is no string, or would never end, is not ours: a lock that nobody can release must not stop the work for ever.
 local is_held = type(holder) == 'string' and redis.call('PTTL', KEYS[1]) ~= -1
 if ARGV[1] == 'take' and not is_held then

@@ -4,6 +4,9 @@
 -- returns  {document or false, failure or false, milliseconds for which it is still fresh, milliseconds it is kept}
 --          or false where there is nothing
 local fields = redis.pcall('HMGET', KEYS[1], 'document', 'failure', 'stale')
+if fields.err and not fields.err:find('WRONGTYPE') then
+  return fields
+end
 local document, failure, stale = unpack(fields)
 local longest = tonumber(ARGV[1])
 if fields.err or #(document or '') > longest or #(failure or '') > longest then

@@ -2,6 +2,9 @@
 -- KEYS[1]  counter
 -- returns  the count left; a counter that is gone or at nothing stays so, and junk goes
 local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'table' and not held.err:find('WRONGTYPE') then
+  return held
+end
 local count = type(held) == 'string' and tonumber(held) or 0
 if count <= 1 then
   redis.call('DEL', KEYS[1])
