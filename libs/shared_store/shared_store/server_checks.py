@@ -79,6 +79,9 @@ def persistence(facts: Facts) -> Judgement:
     if "aof_enabled" not in facts.info:
         return UNKNOWN, _NOT_TOLD.format("how it persists"), ""
     if int(facts.info["aof_enabled"]):
+        if facts.settings.get("appendfsync") == "no":
+            found = "its append-only file reaches the disk when the system likes: a crash forgets half a minute"
+            return WARNING, found, setting("appendfsync everysec")
         return OK, "it writes an append-only file", ""
     if "save" not in facts.settings:
         return UNKNOWN, f"there is no append-only file, and {CONFIG_HIDDEN}", _APPEND_ONLY

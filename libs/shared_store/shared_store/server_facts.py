@@ -24,7 +24,7 @@ from shared_store.store_url import StoreUrl
 SCANNED = 2000  # keys looked at, at most
 SCAN_AT_ONCE = 200
 SETTINGS = (
-    "save", "appendonly", "stop-writes-on-bgsave-error", "min-replicas-to-write", "bind", "protected-mode", "dir",
+    "save", "appendfsync", "stop-writes-on-bgsave-error", "min-replicas-to-write", "bind", "protected-mode", "dir",
 )  # fmt: skip
 
 T = TypeVar("T")

@@ -73,6 +73,7 @@ async def test_server_as_it_should_be_has_nothing_to_mend(server: RedisServer) -
         ("maxmemory", "0", "memory_bound", "warning"),
         ("maxmemory", "1", "memory_bound", "warning"),
         ("appendonly", "no", "persistence", "warning"),
+        ("appendfsync", "no", "persistence", "warning"),
         ("stop-writes-on-bgsave-error", "no", "stop_writes_on_bgsave_error", "warning"),
         ("min-replicas-to-write", "1", "replicas", "error"),
     ],
