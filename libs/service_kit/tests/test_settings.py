@@ -506,9 +506,13 @@ def test_launcher_learns_whether_a_redis_is_named() -> None:
 @pytest.mark.parametrize(
     ("text", "words"), [("a = ", "not valid TOML"), (None, "cannot read"), ("\x00", "not valid TOML")]
 )
-def test_unusable_file_is_told(write: Write, tmp_path: Path, text: str | None, words: str) -> None:
+def test_unusable_file_is_told_and_nothing_that_may_stand_in_it(
+    write: Write, tmp_path: Path, text: str | None, words: str
+) -> None:
     file = tmp_path / "nowhere.toml" if text is None else write(text)
-    assert words in problems_of(ApiSettings, API, file)["the file"]
+    told = problems_of(ApiSettings, {}, file)
+    assert told.keys() == {"the file"}
+    assert words in told["the file"]
 
 
 SECRET = "hunter2-and-thirty-two-characters-more"

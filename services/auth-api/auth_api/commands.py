@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from auth_api.errors import CorruptRecordError
+from auth_api.errors import CommandError, CorruptRecordError
 from auth_api.oidc.authorization_request import AuthorizationRequest
 from auth_api.settings import SERVICE, Settings
 from service_kit.cli import Cli
@@ -12,6 +12,7 @@ from service_kit.settings import Loaded
 from shared_store import logins
 from shared_store.acl import SERVICES
 from shared_store.doctor import report
+from shared_store.errors import StoreError
 from shared_store.logins import LoginState
 from shared_store.store import Store
 
@@ -27,9 +28,11 @@ def add_commands(cli: Cli[Settings]) -> None:
 
 async def show_login(loaded: Loaded[Settings], arguments: argparse.Namespace) -> int:
     """Print what is known of a login: no code, no token, of the address only its domain."""
-    settings = loaded.settings
-    async with Store.of(settings, client_name=SERVICE) as store:
-        state = await logins.find(store, lambda session: arguments.id in (session, short_id(session)))
+    async with Store.of(loaded.settings, client_name=SERVICE) as store:
+        try:
+            state = await logins.find(store, lambda session: arguments.id in (session, short_id(session)))
+        except StoreError as error:
+            raise CommandError(str(error)) from error
     if state is None:
         print(f"no login {short_id(arguments.id) if len(arguments.id) > 10 else arguments.id} is in flight")
         return 1

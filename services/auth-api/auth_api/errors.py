@@ -11,6 +11,7 @@ AuthApiError
     HostError               it can't be reached at all
     StatusError             it answers with an HTTP status other than success
   ListenError               the address to listen on can't be had
+  CommandError              a command of the command line can't do its work
   NoSigningKeyError         there is nothing to sign with yet
   TooManyAttemptsError      a rate limit is exceeded
   LoginGoneError            a login is unknown, expired or over
@@ -98,6 +99,10 @@ class StatusError(DiscoveryError):
 
 class ListenError(AuthApiError, ServiceKitError):
     """The address to listen on can't be had; the message names the settings. Told on one line at start."""
+
+
+class CommandError(AuthApiError, ServiceKitError):
+    """A command of the command line can't do its work; the message says why, on one line."""
 
 
 class NoSigningKeyError(AuthApiError):

@@ -45,16 +45,19 @@ def limits_of_old(value: object) -> object:
 
 
 def read_file(path: Path, findings: Findings) -> dict[str, Given]:
-    """What the file says, by today's names; what is wrong with the file itself goes to the findings."""
+    """What the file says, by today's names; what is wrong in it goes to the findings.
+
+    Raises:
+        ConfigurationError: the file itself can't be read.
+    """
     source = f"file {path}"
     try:
         document = tomllib.loads(read_text(str(path)))
     except tomllib.TOMLDecodeError as error:
         findings.problem("the file", source, f"is not valid TOML: {error}")
-        return {}
     except ValueError as error:
         findings.problem("the file", source, str(error))
-        return {}
+    findings.raise_problems()  # what else would be missing may stand in there
     old: dict[str, Given] = {}
     current: dict[str, Given] = {}
     for name, value in document.items():
