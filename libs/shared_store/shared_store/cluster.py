@@ -18,7 +18,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 
 from shared_store.commands import Command, Reply
-from shared_store.errors import is_of_replica
+from shared_store.errors import StoreDemoted, translate
 
 LOST_TRIES = 3  # of what was lost with its connection, each of which redis-py tries several times by itself
 OVERRUN = 0.5  # seconds that a try which began in time may take longer; less than the store's GRACE
@@ -62,7 +62,8 @@ def _that_passes(replies: Sequence[Reply], tries: int) -> Exception | None:
 def _passes(reply: Reply, tries: int) -> bool:
     """Tell whether a reply is a failure that passes, after so many tries."""
     is_moving = isinstance(reply, _REDIRECTIONS) or type(reply) is redis_errors.ClusterError  # too many redirections
-    is_demoted = isinstance(reply, redis_errors.ResponseError) and is_of_replica(reply)  # WAIT, at an old master
+    # WAIT, at an old master.
+    is_demoted = isinstance(reply, redis_errors.ResponseError) and isinstance(translate(reply), StoreDemoted)
     is_lost = isinstance(reply, _LOST) and not isinstance(reply, redis_errors.AuthenticationError)
     return is_moving or is_demoted or (is_lost and tries < LOST_TRIES)
 

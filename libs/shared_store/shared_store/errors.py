@@ -5,6 +5,7 @@
     │   ├── StoreUnreachable  no answer, or no connection
     │   │   └── StoreAway     known to be so: nothing was sent
     │   ├── NotReplicated     written, but not on as many replicas as was asked for
+    │   ├── StoreDemoted      a replica by now: a failover is under way
     │   ├── StoreFull         out of memory; confirmations still work, they free some
     │   ├── StoreUnsaved      it can't write its snapshot, and takes no more until it can
     │   └── QueueFull         the mail queue is at its bound
@@ -56,6 +57,10 @@ class NotReplicated(StoreUnavailable):
     """The master has it, but too few replicas have confirmed in time: a failover right now could forget it."""
 
     reason = "not_replicated"
+
+
+class StoreDemoted(StoreUnavailable):
+    """The server is a replica, or became one while it was waited for; a connection to it would go on saying so."""
 
 
 class StoreFull(StoreUnavailable):
@@ -112,7 +117,6 @@ _SCRIPTS_PLACE = re.compile(
     r"Error running script \(call to f_\w+\): |@?user_script: ?\d+: -?| script: (?:\w+, )?on @user_script:\d+\.?"
 )
 
-_OF_REPLICA = ("READONLY", "UNBLOCKED", "WAIT cannot be used with replica")
 _NAMED = (StoreRefused, CorruptRecord)  # an operator has to know what was sent, and to which kind of key
 
 NO_SENTINEL, NO_MASTER = "no Sentinel answers", "no Sentinel knows of a living master"  # as sentinels.py tells them
@@ -131,10 +135,10 @@ _KNOWN: tuple[tuple[str, type[Exception] | None, type[StoreError], str], ...] = 
      "the Sentinels name no master: a failover is under way, or redis_url names the wrong master or Sentinels"),
     ("OOM ", redis_errors.OutOfMemoryError, StoreFull,
      "Redis is out of memory: raise maxmemory, or set maxmemory-policy volatile-lru"),
-    ("READONLY", redis_errors.ReadOnlyError, StoreUnavailable,
+    ("READONLY", redis_errors.ReadOnlyError, StoreDemoted,
      "Redis is a read-only replica: a failover is under way, or redis_url is wrong"),
-    ("UNBLOCKED", None, StoreUnavailable, "Redis became a replica while it was waited for: a failover is under way"),
-    ("WAIT cannot be used with replica", None, StoreUnavailable, "Redis is a replica by now: a failover is under way"),
+    ("UNBLOCKED", None, StoreDemoted, "Redis became a replica while it was waited for: a failover is under way"),
+    ("WAIT cannot be used with replica", None, StoreDemoted, "Redis is a replica by now: a failover is under way"),
     ("MISCONF", None, StoreUnsaved,
      "Redis can't write its snapshot and refuses writes: look at its disk and its log"),
     ("LOADING", redis_errors.BusyLoadingError, StoreUnavailable, "Redis is still loading its data"),
@@ -217,14 +221,6 @@ def most_telling(errors: Sequence[Exception]) -> Exception | None:
         return 1 if CLOSED in str(error) else 0
 
     return min(errors, key=says_little, default=None)
-
-
-def is_of_replica(error: BaseException) -> bool:
-    """Tell whether a server answered as a replica does, which a connection to an old master goes on doing."""
-    return any(
-        isinstance(cause, redis_errors.ReadOnlyError) or any(mark in str(cause) for mark in _OF_REPLICA)
-        for cause in _causes(error)
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

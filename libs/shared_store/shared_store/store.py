@@ -28,10 +28,10 @@ from shared_store.connection import (
 from shared_store.errors import (
     CorruptRecord,
     NotReplicated,
+    StoreDemoted,
     StoreError,
     StoreUnavailable,
     StoreUnreachable,
-    is_of_replica,
     translate,
     translate_first,
 )
@@ -306,7 +306,7 @@ class Store:
             raise
         except Exception as error:
             told = self.told(error)
-            if isinstance(client, Redis) and (is_of_replica(error) or isinstance(told, StoreUnreachable)):
+            if isinstance(client, Redis) and isinstance(told, StoreDemoted | StoreUnreachable):
                 # An old master, perhaps: the next call has to ask anew who is master, and not trust a connection to
                 # this one. A Cluster's replicas redirect by themselves.
                 await client.connection_pool.disconnect(inuse_connections=False)

@@ -16,6 +16,7 @@ from shared_store.mail_queue import MailQueue
 from shared_store.notices import Notices
 from shared_store.rate_limits import Counter
 from shared_store.store import Store
+from shared_store.testing.calls import until_answered
 from shared_store.testing.deployments import Deployment, deployment
 from shared_store.testing.notices import say_until_heard
 from shared_store.testing.servers import RedisServer, wait_until
@@ -96,8 +97,9 @@ async def test_sentinels_promote_a_replica_and_calls_and_notices_follow(
                     await store.run(rate_limits.hit(COUNTERS))
                 await until_it_works(store)
                 assert replica.ask("ROLE")[0] == b"master"
-                said = lambda: store.client.execute_command("PUBLISH", "hello", "again")  # noqa: E731
-                assert await say_until_heard(said, listener) == b"again"
+                client = store.client
+                heard = await say_until_heard(lambda: client.execute_command("PUBLISH", "hello", "again"), listener)
+                assert heard == b"again"
             task.cancel()
         assert not await MailQueue().wait_for_job(store, "w", block=0.1)
         if fault is pause:
@@ -120,8 +122,10 @@ async def test_cluster_that_loses_a_master_is_told_then_whole_again(six_nodes: D
                     await store.run(rate_limits.hit(COUNTERS))
                 await until_it_works(store)
                 master = six_nodes.masters()[0]
-                said = lambda: asyncio.to_thread(master.ask, "PUBLISH", "hello", "again")  # noqa: E731
-                assert await say_until_heard(said, listener) == b"again"
+                heard = await say_until_heard(
+                    lambda: asyncio.to_thread(master.ask, "PUBLISH", "hello", "again"), listener
+                )
+                assert heard == b"again"
             task.cancel()
         counts = await store.run(rate_limits.look(COUNTERS))
         assert all(count.hits >= 1 for count in counts)
@@ -136,24 +140,15 @@ async def test_master_that_comes_back_as_a_replica_is_no_error_to_writes_that_wa
     write = replace(rate_limits.hit(COUNTERS[:1]), durable=True)
     is_over = asyncio.Event()
 
-    async def is_kept(store: Store) -> bool:
-        with contextlib.suppress(StoreUnavailable):  # anything else fails the test
-            await store.run(write)
-            return True
-        await asyncio.sleep(0.05)
-        return False
-
     async def keep_writing(store: Store) -> None:
         while not is_over.is_set():
-            await is_kept(store)
+            await until_answered(store, write, bound=80)  # anything but an outage fails the test
 
     async with Store(six_nodes.url, options) as store, asyncio.TaskGroup() as tasks:
         for _ in range(20):
             tasks.create_task(keep_writing(store))
         for _ in range(4):
-            async with asyncio.timeout(40):
-                while not await is_kept(store):
-                    pass
+            await until_answered(store, write, bound=40)
             await asyncio.to_thread(replace_and_restart, six_nodes.keys()[COUNTERS[0].key], six_nodes)
         is_over.set()
 
@@ -178,13 +173,7 @@ async def test_stopped_node_delays_the_others_calls_by_nothing_and_mixes_up_no_r
         reached = sum(len(server.ask("KEYS", "*n")) for server in six_nodes.servers[1:3])
         assert reached > 10  # the other masters were asked at the same time
         six_nodes.servers[0].resume()
-        async with asyncio.timeout(40):
-            while True:
-                with contextlib.suppress(StoreUnavailable):
-                    replies = await store.run(many)
-                    break
-                await asyncio.sleep(0.05)
-        assert replies == [key.encode() for key in keys]
+        assert await until_answered(store, many, bound=40) == [key.encode() for key in keys]
 
 
 async def test_calls_follow_a_slot_that_is_handed_over(six_nodes: Deployment) -> None:

@@ -16,6 +16,7 @@ from shared_store.mail_jobs import MailJob
 from shared_store.mail_queue import MailQueue
 from shared_store.outage import PROBE_ALONE
 from shared_store.store import MOST_CALLS, Store
+from shared_store.testing.calls import until_answered
 from shared_store.testing.deployments import SLOTS, cluster, sentinel_set
 from shared_store.testing.servers import RedisServer, free_port
 
@@ -25,15 +26,6 @@ QUEUE = MailQueue()
 
 def job(number: int) -> MailJob:
     return MailJob(f"job-{number}", "a@b.example", "en", "https://s.example", "https://l", "abc123", 4e9, 900)
-
-
-async def until_answered(store: Store) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(StoreUnavailable):
-                await store.run(GET)
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_server_that_hangs_costs_the_first_callers_its_time_out_and_the_others_nothing() -> None:
@@ -53,7 +45,7 @@ async def test_server_that_hangs_costs_the_first_callers_its_time_out_and_the_ot
                 await store.ping()
             assert store.commands - commands <= 2  # those that were refused before they were sent
             server.resume()
-            await until_answered(store)
+            await until_answered(store, GET, bound=20)
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +77,7 @@ async def test_server_to_which_a_connection_takes_longer_than_a_probe_is_found_b
             with pytest.raises(StoreUnavailable):
                 await store.run(GET)
             server.start()
-            await until_answered(store)
+            await until_answered(store, GET, bound=20)
 
 
 async def test_callers_that_wait_for_their_turn_are_told_with_the_first_one() -> None:

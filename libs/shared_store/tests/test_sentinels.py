@@ -12,6 +12,7 @@ from shared_store.commands import Call, command
 from shared_store.connection import ConnectionOptions
 from shared_store.errors import StoreUnavailable
 from shared_store.store import Store
+from shared_store.testing.calls import until_answered
 from shared_store.testing.deployments import MASTER_NAME, Deployment, sentinel_set
 from shared_store.testing.servers import RedisServer, wait_until
 
@@ -30,15 +31,6 @@ def silence(running: Deployment, number: int) -> None:
         guard.pause()
 
 
-async def until_it_works(store: Store) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(StoreUnavailable):
-                await store.run(SET)
-                return
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.faults
 async def test_master_whose_machine_is_lost_with_the_first_sentinel_is_replaced(stack: contextlib.ExitStack) -> None:
     running = sentinel_set("valkey9", stack)
@@ -49,7 +41,7 @@ async def test_master_whose_machine_is_lost_with_the_first_sentinel_is_replaced(
         master.pause()
         with pytest.raises(StoreUnavailable):
             await store.run(SET)
-        await until_it_works(store)
+        await until_answered(store, SET, bound=30)
         assert replica.ask("ROLE")[0] == b"master"
 
 
